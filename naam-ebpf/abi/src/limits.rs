@@ -1,0 +1,71 @@
+//! Every bound of the system, in one place, with the relations between them asserted.
+
+/// Messages in one datagram.
+pub const MESSAGES_MAX: usize = 32;
+/// Steps a message may take at one visit to a site.
+pub const STEPS_MAX: u32 = 32;
+/// Sites a message may pass before it is failed.
+pub const HOPS_MAX: u8 = 8;
+/// Apps (tenants) of one host.
+pub const APPS_MAX: usize = 64;
+/// Functions of one app; 0..[`BUILTIN_FUNCTIONS`] are the runtime's own.
+pub const FUNCTIONS_MAX: usize = 64;
+/// Function numbers reserved for built-in one-sided operations.
+pub const BUILTIN_FUNCTIONS: u16 = 16;
+/// Steering units of one app.
+pub const SHARDS_MAX: usize = 64;
+/// Regions bound into one handler program.
+pub const REGIONS_MAX: usize = 8;
+/// Sessions of one host.
+pub const SESSIONS_MAX: usize = 1024;
+/// Request slots of one session: writing messages it may have in flight.
+pub const SLOTS_MAX: usize = 64;
+/// Loaded handler programs of one host, all versions together.
+pub const PROGRAMS_MAX: usize = 4096;
+
+/// Bytes of handler state that travel with a message.
+pub const STATE_BYTES: usize = 128;
+/// Bytes of arguments of one message: a 64 B key, a 1,000 B value and 24 B of header.
+pub const ARGS_BYTES: usize = 1088;
+/// Bytes of reply of one message: a 1,000 B value and 24 B of header.
+pub const REPLY_BYTES: usize = 1024;
+/// Bytes of reply that a writing function may return: its slot caches them for retries.
+pub const SLOT_REPLY_BYTES: usize = 240;
+/// Bytes of the small view.
+pub const VIEW_SMALL: usize = 64;
+/// Bytes of the large view.
+pub const VIEW_LARGE: usize = 1024;
+
+/// UDP payload of one datagram: fits the largest frame that native XDP on veth accepts in one page.
+pub const DATAGRAM_BYTES: usize = 3424;
+
+/// First UDP port when the configuration names none. App `a`'s shard `s` listens on
+/// `base + a * SHARDS_MAX + s`; the block ends just below Linux's ephemeral ports.
+pub const PORT_BASE: u16 = 28_672;
+/// UDP ports of the block.
+pub const PORTS: u16 = (APPS_MAX * SHARDS_MAX) as u16;
+
+/// Smallest region.
+pub const REGION_BYTES_MIN: u64 = 2 << 20;
+/// Largest region.
+pub const REGION_BYTES_MAX: u64 = 4 << 30;
+/// A region's largest map value; larger regions are slots of this size, and no object straddles two.
+/// The kernel's verifier keeps pointer offsets below 2^29.
+pub const REGION_VALUE_MAX: u64 = 512 << 20;
+
+/// Nanoseconds after which a datagram's unfinished messages are given back unfinished.
+pub const TIME_BUDGET_NS: u64 = 100_000;
+/// Instructions on the longest path of one handler step, loops unrolled (admission).
+pub const STEP_COST_MAX: u64 = 16_384;
+/// Instructions of one handler object, local functions included.
+pub const HANDLER_INSNS_MAX: usize = 8_192;
+
+const _: () = {
+    assert!(PORT_BASE as u32 + PORTS as u32 <= 32_768);
+    assert!(DATAGRAM_BYTES.is_multiple_of(8) && DATAGRAM_BYTES < 4096);
+    assert!(crate::wire::HEADER_BYTES + crate::wire::MESSAGE_BYTES + ARGS_BYTES <= 1472);
+    assert!(SLOT_REPLY_BYTES <= REPLY_BYTES);
+    assert!(BUILTIN_FUNCTIONS as usize <= FUNCTIONS_MAX);
+    assert!(REGION_BYTES_MAX / REGION_VALUE_MAX <= 8);
+    assert!(MESSAGES_MAX.is_power_of_two());
+};

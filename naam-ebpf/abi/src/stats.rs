@@ -1,0 +1,87 @@
+//! Counters that the shell keeps, per CPU and app, and the reasons for which it drops.
+
+use crate::wire::STATUS_COUNT;
+
+/// Why a datagram that was ours left no reply. Each is counted, each has a test.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drop {
+    /// Shorter than a datagram header.
+    Short = 0,
+    /// Another magic on one of our ports.
+    Magic = 1,
+    /// A wire version we do not speak.
+    Version = 2,
+    /// A kind that clients do not send.
+    Kind = 3,
+    /// The header's length is no multiple of 8, exceeds the UDP payload, or the limit.
+    Length = 4,
+    /// No message, more than 32, or messages that do not fill the length exactly.
+    Count = 5,
+    /// The port does not belong to the header's app and shard.
+    Port = 6,
+    /// The tag does not match.
+    Tag = 7,
+    /// A message's lengths contradict each other or its room.
+    Message = 8,
+    /// The handler's program is not in the program array (the daemon is replacing it, or died).
+    Program = 9,
+    /// The frame could not be made writable or read (TC: no memory).
+    Frame = 10,
+}
+
+/// Number of [`Drop`] reasons.
+pub const DROP_COUNT: usize = 11;
+/// Short names, in the order of [`Drop`], as they appear in summaries and metrics.
+pub const DROP_NAMES: [&str; DROP_COUNT] = [
+    "short", "magic", "version", "kind", "length", "count", "port", "tag", "message", "program", "frame",
+];
+
+/// Counters of one app on one CPU: value of map `APP_STATS`. The entry after the last app counts
+/// datagrams whose app could not be told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppStats {
+    /// Datagrams that were parsed as ours, whatever became of them.
+    pub datagrams: u64,
+    /// Datagrams answered.
+    pub replies: u64,
+    /// UDP payload bytes of answered datagrams.
+    pub bytes: u64,
+    /// Messages run.
+    pub messages: u64,
+    /// Handler steps run.
+    pub steps: u64,
+    /// Messages answered from their slot's cached reply.
+    pub duplicates: u64,
+    /// Nanoseconds spent in handler programs; only counted while `AppEntry` asks for it.
+    pub busy_ns: u64,
+    /// Reserved, zero.
+    pub reserved: u64,
+    /// Drops by [`Drop`].
+    pub drops: [u64; 16],
+    /// Messages by [`crate::wire::Status`].
+    pub statuses: [u64; 32],
+}
+
+impl AppStats {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        datagrams: 0,
+        replies: 0,
+        bytes: 0,
+        messages: 0,
+        steps: 0,
+        duplicates: 0,
+        busy_ns: 0,
+        reserved: 0,
+        drops: [0; 16],
+        statuses: [0; 32],
+    };
+}
+
+const _: () = {
+    assert!(DROP_COUNT <= 16);
+    assert!(STATUS_COUNT <= 32);
+    assert!(core::mem::size_of::<AppStats>() == 64 + 128 + 256);
+};
