@@ -83,11 +83,9 @@ mod tests {
     fn agrees_with_the_reference_vectors() {
         let key = Key { k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908 };
         let word = |i: u64| u64::from_le_bytes(core::array::from_fn(|b| (i * 8 + b as u64) as u8));
-        for (words, expected) in [
-            (0, 0x726f_db47_dd0e_0e31_u64),
-            (1, 0x93f5_f579_9a93_2462),
-            (2, 0x3f2a_cc7f_57c2_9bdb),
-        ] {
+        for (words, expected) in
+            [(0, 0x726f_db47_dd0e_0e31_u64), (1, 0x93f5_f579_9a93_2462), (2, 0x3f2a_cc7f_57c2_9bdb)]
+        {
             let state = (0..words).fold(SipHash::new(key), |s, i| s.word(word(i)));
             assert_eq!(state.finish(words as usize * 8), expected, "{words} words");
         }

@@ -33,9 +33,8 @@ pub enum Drop {
 /// Number of [`Drop`] reasons.
 pub const DROP_COUNT: usize = 11;
 /// Short names, in the order of [`Drop`], as they appear in summaries and metrics.
-pub const DROP_NAMES: [&str; DROP_COUNT] = [
-    "short", "magic", "version", "kind", "length", "count", "port", "tag", "message", "program", "frame",
-];
+pub const DROP_NAMES: [&str; DROP_COUNT] =
+    ["short", "magic", "version", "kind", "length", "count", "port", "tag", "message", "program", "frame"];
 
 /// Counters of one app on one CPU: value of map `APP_STATS`. The entry after the last app counts
 /// datagrams whose app could not be told.

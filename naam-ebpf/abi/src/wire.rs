@@ -149,8 +149,25 @@ pub enum Status {
 pub const STATUS_COUNT: usize = 19;
 /// Short names in the order of [`Status`].
 pub const STATUS_NAMES: [&str; STATUS_COUNT] = [
-    "ok", "failed", "no_app", "no_function", "version", "elsewhere", "session", "denied", "bounds", "no_region",
-    "bad_step", "budget", "room", "running", "stale", "no_slot", "hops", "read_only", "too_long",
+    "ok",
+    "failed",
+    "no_app",
+    "no_function",
+    "version",
+    "elsewhere",
+    "session",
+    "denied",
+    "bounds",
+    "no_region",
+    "bad_step",
+    "budget",
+    "room",
+    "running",
+    "stale",
+    "no_slot",
+    "hops",
+    "read_only",
+    "too_long",
 ];
 
 impl Status {
