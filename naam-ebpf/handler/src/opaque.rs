@@ -1,0 +1,26 @@
+//! Values that the optimiser may not see through.
+
+/// The value itself; the compiler can assume nothing about it afterwards, and moves no check
+/// across it.
+///
+/// Between a compare and its use it keeps both on the same register, which is what the kernel's
+/// verifier needs. Inside a copy loop it keeps the loop from becoming a call of `memcpy`.
+#[inline(always)]
+pub fn opaque(value: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: the text is a comment; the only effect is that the compiler forgets the value.
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
+}
+
+/// `index` if it is below `N`, in a form that both the compiler and the verifier accept as proof.
+#[inline(always)]
+pub fn bounded<const N: usize>(index: u64) -> Option<usize> {
+    let index = opaque(index);
+    if index < N as u64 { Some(index as usize) } else { None }
+}

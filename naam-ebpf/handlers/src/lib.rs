@@ -1,0 +1,13 @@
+//! NAAM's own handlers. Each module holds a step function, which `src/bin` makes a handler object
+//! of, and the native side for those who call it: encoding of arguments, meaning of results.
+//!
+//! | handler | arguments | effect, reply |
+//! |---|---|---|
+//! | [`echo`] | any bytes | the same bytes |
+//! | [`counter`] | offset, addend | adds to a word; the word before |
+//! | [`chain`] | offset, hops | follows a linked list; where it came to |
+#![cfg_attr(target_arch = "bpf", no_std)]
+
+pub mod chain;
+pub mod counter;
+pub mod echo;
