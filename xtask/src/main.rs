@@ -1,0 +1,34 @@
+//! `cargo xtask`: everything a developer or CI does with NAAM, from a bare machine on.
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod process;
+mod setup;
+mod toolchain;
+mod workspace;
+
+/// Set up, build, check and test NAAM.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing on this machine: packages, bpf-linker, the standard library's source
+    Setup,
+    /// Build the BPF objects into target/bpf/ and the userspace programs
+    Build,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let workspace = workspace::Workspace::locate()?;
+    match cli.command {
+        Command::Setup => setup::run(&workspace),
+        Command::Build => build::run(&workspace),
+    }
+}

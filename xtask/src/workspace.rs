@@ -1,0 +1,145 @@
+//! Where things are, and what the workspace consists of.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::process;
+
+/// The checkout that this xtask belongs to.
+pub struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+    packages: Vec<Package>,
+}
+
+/// A member of the workspace.
+pub struct Package {
+    /// Its name in `-p NAME`.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Names of its programs.
+    pub bins: Vec<String>,
+    /// Runs in the kernel: `[package.metadata.naam] bpf = true`.
+    pub is_bpf: bool,
+}
+
+impl Workspace {
+    /// Asks cargo about the checkout.
+    ///
+    /// # Errors
+    /// When cargo cannot read the workspace's manifests.
+    pub fn locate() -> Result<Self> {
+        // cargo sets the variable for programs that it runs; the compile-time value is for a copied binary.
+        let manifest_dir =
+            std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+        let mut command = cargo();
+        command.args(["metadata", "--format-version=1", "--no-deps", "--manifest-path"]);
+        command.arg(Path::new(&manifest_dir).join("Cargo.toml"));
+        Self::from_metadata(&process::output(&mut command)?)
+    }
+
+    fn from_metadata(json: &str) -> Result<Self> {
+        let metadata: Value = serde_json::from_str(json).context("cargo metadata is not JSON")?;
+        let path = |key: &str| -> Result<PathBuf> {
+            let text = metadata[key].as_str().with_context(|| format!("cargo metadata lacks `{key}`"))?;
+            Ok(PathBuf::from(text))
+        };
+        let packages = metadata["packages"].as_array().context("cargo metadata lacks `packages`")?;
+        Ok(Self {
+            root: path("workspace_root")?,
+            target: path("target_directory")?,
+            packages: packages.iter().map(Package::from_metadata).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The folder of the top-level Cargo.toml.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// cargo's target folder, `target/` unless CARGO_TARGET_DIR says otherwise.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// What set-up installs for this checkout alone; kept out of git.
+    pub fn private(&self) -> PathBuf {
+        self.root.join(".naam")
+    }
+
+    /// Log file of a long step.
+    pub fn log(&self, step: &str) -> PathBuf {
+        self.private().join("log").join(format!("{step}.log"))
+    }
+
+    /// The members that are built for the kernel.
+    pub fn bpf_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| package.is_bpf)
+    }
+
+    /// Whether a member of this name exists.
+    pub fn has_package(&self, name: &str) -> bool {
+        self.packages.iter().any(|package| package.name == name)
+    }
+
+    /// `path` as the user knows it: relative to the checkout where it lies inside.
+    pub fn shorten<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+}
+
+impl Package {
+    fn from_metadata(package: &Value) -> Result<Self> {
+        let name = package["name"].as_str().context("cargo metadata: a package lacks a name")?;
+        let manifest = package["manifest_path"].as_str().context("cargo metadata: a package lacks its manifest")?;
+        let is_bin = |target: &&Value| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "bin"));
+        let bins = package["targets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(is_bin)
+            .filter_map(|target| target["name"].as_str().map(str::to_owned))
+            .collect();
+        Ok(Self {
+            name: name.to_owned(),
+            dir: Path::new(manifest).parent().context("a manifest lies in no folder")?.to_owned(),
+            bins,
+            is_bpf: package["metadata"]["naam"]["bpf"] == true,
+        })
+    }
+}
+
+/// The cargo that runs us.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bpf_crates_are_known_by_their_metadata() {
+        let json = r#"{
+            "workspace_root": "/w", "target_directory": "/w/target",
+            "packages": [
+                {"name": "shell", "manifest_path": "/w/shell/Cargo.toml", "metadata": {"naam": {"bpf": true}},
+                 "targets": [{"kind": ["bin"], "name": "naam-xdp"}, {"kind": ["lib"], "name": "shell"}]},
+                {"name": "abi", "manifest_path": "/w/abi/Cargo.toml", "metadata": null,
+                 "targets": [{"kind": ["lib"], "name": "abi"}]}
+            ]}"#;
+        let workspace = Workspace::from_metadata(json).unwrap();
+        let bpf: Vec<_> = workspace.bpf_packages().collect();
+        assert_eq!(bpf.len(), 1);
+        assert_eq!((bpf[0].name.as_str(), bpf[0].bins.as_slice()), ("shell", ["naam-xdp".to_owned()].as_slice()));
+        assert_eq!(bpf[0].dir, Path::new("/w/shell"));
+        assert!(workspace.has_package("abi") && !workspace.has_package("cli"));
+        assert_eq!(workspace.shorten(Path::new("/w/a/b")).to_string(), "a/b");
+    }
+}
