@@ -21,10 +21,6 @@ pub struct Workspace {
 pub struct Package {
     /// Its name in `-p NAME`.
     pub name: String,
-    /// Its folder.
-    pub dir: PathBuf,
-    /// Names of its programs.
-    pub bins: Vec<String>,
     /// Runs in the kernel: `[package.metadata.naam] bpf = true`.
     pub is_bpf: bool,
 }
@@ -97,21 +93,7 @@ impl Workspace {
 impl Package {
     fn from_metadata(package: &Value) -> Result<Self> {
         let name = package["name"].as_str().context("cargo metadata: a package lacks a name")?;
-        let manifest = package["manifest_path"].as_str().context("cargo metadata: a package lacks its manifest")?;
-        let is_bin = |target: &&Value| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "bin"));
-        let bins = package["targets"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(is_bin)
-            .filter_map(|target| target["name"].as_str().map(str::to_owned))
-            .collect();
-        Ok(Self {
-            name: name.to_owned(),
-            dir: Path::new(manifest).parent().context("a manifest lies in no folder")?.to_owned(),
-            bins,
-            is_bpf: package["metadata"]["naam"]["bpf"] == true,
-        })
+        Ok(Self { name: name.to_owned(), is_bpf: package["metadata"]["naam"]["bpf"] == true })
     }
 }
 
@@ -137,8 +119,7 @@ mod tests {
         let workspace = Workspace::from_metadata(json).unwrap();
         let bpf: Vec<_> = workspace.bpf_packages().collect();
         assert_eq!(bpf.len(), 1);
-        assert_eq!((bpf[0].name.as_str(), bpf[0].bins.as_slice()), ("shell", ["naam-xdp".to_owned()].as_slice()));
-        assert_eq!(bpf[0].dir, Path::new("/w/shell"));
+        assert_eq!(bpf[0].name, "shell");
         assert!(workspace.has_package("abi") && !workspace.has_package("cli"));
         assert_eq!(workspace.shorten(Path::new("/w/a/b")).to_string(), "a/b");
     }
