@@ -187,7 +187,7 @@ pub struct ProgramConfig {
     pub app: u32,
     /// The handler's version.
     pub version: u32,
-    /// [`PROGRAM_WRITES`], [`PROGRAM_TAG`].
+    /// `PROGRAM_*`.
     pub flags: u32,
     /// Regions bound.
     pub regions: u32,
@@ -197,16 +197,28 @@ pub struct ProgramConfig {
     pub steps_max: u32,
     /// Nanoseconds a datagram may take.
     pub time_budget_ns: u64,
+    /// Bytes of the handler's view: the longest READ.
+    pub view_len: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Bytes of each region's map value: a power of two, at most 512 MiB; 0 if unbound.
     pub value_len: [u64; REGIONS_MAX],
+    /// Their binary logarithms.
+    pub value_shift: [u32; REGIONS_MAX],
     /// Map values of each region.
-    pub values: [u64; REGIONS_MAX],
+    pub values: [u32; REGIONS_MAX],
 }
 
 /// The handler may write; its messages run exactly once.
 pub const PROGRAM_WRITES: u32 = 1;
 /// Replies carry a tag.
 pub const PROGRAM_TAG: u32 = 2;
+/// The machine reorders loads: a barrier stands between READs, too.
+pub const PROGRAM_WEAKLY_ORDERED: u32 = 4;
+/// A step can be long: the time budget is looked at before every step.
+pub const PROGRAM_COSTLY: u32 = 8;
+/// Time in the program is measured.
+pub const PROGRAM_TIMED: u32 = 16;
 
 const _: () = {
     use core::mem::size_of;
@@ -214,5 +226,5 @@ const _: () = {
     assert!(size_of::<FunctionEntry>() == 16);
     assert!(size_of::<SessionEntry>() == 64);
     assert!(size_of::<SlotEntry>() == 256);
-    assert!(size_of::<ProgramConfig>() == 32 + 128);
+    assert!(size_of::<ProgramConfig>() == 40 + 128);
 };

@@ -1,0 +1,191 @@
+//! Parse: is the frame ours, and is it well-formed?
+//!
+//! Ours is UDP to our port block, in IPv4 without options or IPv6 without extension headers, with
+//! at most one VLAN tag in the frame. Everything else passes: fragments, options, other protocols.
+
+use naam_abi::{
+    limits::{APPS_MAX, DATAGRAM_BYTES, MESSAGES_MAX, PORTS, SHARDS_MAX},
+    stats::Drop,
+    wire::{HEADER_BYTES, Kind, MAGIC, MESSAGE_BYTES, VERSION},
+};
+
+use naam_shell::frame::Frame;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+const PROTOCOL_UDP: u8 = 17;
+const ETHERNET_BYTES: u64 = 14;
+const VLAN_BYTES: u64 = 4;
+const IPV4_BYTES: u64 = 20;
+const IPV6_BYTES: u64 = 40;
+const UDP_BYTES: u64 = 8;
+
+/// What a frame is to us.
+pub enum Parsed {
+    /// Not ours.
+    Pass,
+    /// Ours, malformed; the app as far as the port tells it.
+    Drop(u32, Drop),
+    /// A well-formed request header.
+    Datagram(Datagram),
+}
+
+/// A datagram whose header is well-formed. Nothing in it is authenticated yet.
+pub struct Datagram {
+    /// Where the IP header starts.
+    pub ip: u64,
+    /// Where the datagram starts.
+    pub at: u64,
+    /// Whether the frame is IPv6.
+    pub v6: bool,
+    /// Bytes of the datagram.
+    pub length: u32,
+    /// The app, by port and header.
+    pub app: u32,
+    /// The shard, by port and header.
+    pub shard: u32,
+    /// Messages.
+    pub count: u32,
+    /// The function called.
+    pub function: u32,
+    /// Handler version named by the sender.
+    pub handler: u16,
+    /// Session named by the sender.
+    pub session: u32,
+    /// The sender's tag.
+    pub tag: u64,
+}
+
+/// Reads a `T` without regard to alignment.
+///
+/// # Safety
+/// `at + offset` points into checked bytes.
+#[inline(always)]
+unsafe fn read<T: Copy>(at: *const u8, offset: usize) -> T {
+    // SAFETY: the caller vouches for the bytes.
+    unsafe { at.add(offset).cast::<T>().read_unaligned() }
+}
+
+/// Parses the frame up to and including the datagram header.
+#[inline(always)]
+pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
+    let Some(ethernet) = frame.bytes(0, ETHERNET_BYTES as usize) else { return Parsed::Pass };
+    // SAFETY: 14 bytes were checked.
+    let mut ethertype = u16::from_be(unsafe { read(ethernet, 12) });
+    let mut ip = ETHERNET_BYTES;
+    if ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ {
+        let Some(tag) = frame.bytes(ip, VLAN_BYTES as usize) else { return Parsed::Pass };
+        // SAFETY: 4 bytes were checked.
+        ethertype = u16::from_be(unsafe { read(tag, 2) });
+        ip += VLAN_BYTES;
+    }
+    let v6 = ethertype == ETHERTYPE_IPV6;
+    let (udp, ip_payload) = if v6 {
+        let Some(header) = frame.bytes(ip, IPV6_BYTES as usize) else { return Parsed::Pass };
+        // SAFETY: 40 bytes were checked.
+        let (version, payload, next): (u8, u16, u8) = unsafe { (read(header, 0), read(header, 4), read(header, 6)) };
+        if version >> 4 != 6 || next != PROTOCOL_UDP {
+            return Parsed::Pass;
+        }
+        (ip + IPV6_BYTES, u64::from(u16::from_be(payload)))
+    } else if ethertype == ETHERTYPE_IPV4 {
+        let Some(header) = frame.bytes(ip, IPV4_BYTES as usize) else { return Parsed::Pass };
+        // SAFETY: 20 bytes were checked.
+        let (version, total, fragment, protocol): (u8, u16, u16, u8) =
+            unsafe { (read(header, 0), read(header, 2), read(header, 6), read(header, 9)) };
+        // More fragments, or an offset; "don't fragment" is fine.
+        let fragmented = u16::from_be(fragment) & 0x3fff != 0;
+        if version != 0x45 || protocol != PROTOCOL_UDP || fragmented {
+            return Parsed::Pass;
+        }
+        (ip + IPV4_BYTES, u64::from(u16::from_be(total)).wrapping_sub(IPV4_BYTES))
+    } else {
+        return Parsed::Pass;
+    };
+    let Some(header) = frame.bytes(udp, UDP_BYTES as usize) else { return Parsed::Pass };
+    // SAFETY: 8 bytes were checked.
+    let (port, udp_length): (u16, u16) = unsafe { (read(header, 2), read(header, 4)) };
+    let unit = u16::from_be(port).wrapping_sub(port_base);
+    if unit >= PORTS {
+        return Parsed::Pass;
+    }
+    let app = u32::from(unit) / SHARDS_MAX as u32 % APPS_MAX as u32;
+    let udp_length = u64::from(u16::from_be(udp_length));
+    if udp_length > ip_payload {
+        return Parsed::Drop(app, Drop::Length);
+    }
+    let payload = udp_length.wrapping_sub(UDP_BYTES);
+    let at = udp + UDP_BYTES;
+    if udp_length < UDP_BYTES + HEADER_BYTES as u64 {
+        return Parsed::Drop(app, Drop::Short);
+    }
+    if payload > DATAGRAM_BYTES as u64 {
+        return Parsed::Drop(app, Drop::Length);
+    }
+    if !frame.linear((at + payload) as u32) {
+        return Parsed::Drop(app, Drop::Frame);
+    }
+    datagram(frame, Place { ip, at, v6, payload, app, shard: u32::from(unit) % SHARDS_MAX as u32 })
+}
+
+/// Where a datagram lies and what its port says.
+struct Place {
+    ip: u64,
+    at: u64,
+    v6: bool,
+    payload: u64,
+    app: u32,
+    shard: u32,
+}
+
+/// Checks the datagram header. Every row has its drop reason.
+#[inline(always)]
+fn datagram<F: Frame>(frame: F, place: Place) -> Parsed {
+    let Place { ip, at, v6, payload, app, shard } = place;
+    let Some(header) = frame.bytes(at, HEADER_BYTES) else { return Parsed::Drop(app, Drop::Length) };
+    // SAFETY (of every read in this function): HEADER_BYTES bytes were checked.
+    let (magic, version, kind, count): (u32, u8, u8, u8) =
+        unsafe { (read(header, 0), read(header, 4), read(header, 5), read(header, 7)) };
+    if magic != MAGIC {
+        return Parsed::Drop(app, Drop::Magic);
+    }
+    if version != VERSION {
+        return Parsed::Drop(app, Drop::Version);
+    }
+    if kind != Kind::Request as u8 {
+        return Parsed::Drop(app, Drop::Kind);
+    }
+    // SAFETY: see above.
+    let (said_app, function, handler, said_shard): (u16, u16, u16, u16) =
+        unsafe { (read(header, 8), read(header, 10), read(header, 12), read(header, 14)) };
+    // SAFETY: see above.
+    let (session, length, tag): (u32, u16, u64) = unsafe { (read(header, 16), read(header, 20), read(header, 40)) };
+    let length = u32::from(length);
+    if u64::from(length) != payload || !length.is_multiple_of(8) || frame.bytes(at + payload, 0).is_none() {
+        return Parsed::Drop(app, Drop::Length);
+    }
+    if count == 0
+        || u32::from(count) > MESSAGES_MAX as u32
+        || length < HEADER_BYTES as u32 + u32::from(count) * MESSAGE_BYTES as u32
+    {
+        return Parsed::Drop(app, Drop::Count);
+    }
+    if u32::from(said_app) != app || u32::from(said_shard) != shard {
+        return Parsed::Drop(app, Drop::Port);
+    }
+    Parsed::Datagram(Datagram {
+        ip,
+        at,
+        v6,
+        length,
+        app,
+        shard,
+        count: u32::from(count),
+        function: u32::from(function),
+        handler,
+        session,
+        tag,
+    })
+}

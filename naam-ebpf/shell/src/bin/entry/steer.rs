@@ -1,0 +1,126 @@
+//! Steer: which program serves the datagram, or why none does.
+
+use naam_abi::{
+    limits::{APPS_MAX, FUNCTIONS_MAX, SESSIONS_MAX, SHARDS_MAX},
+    siphash::{Key, PUBLIC_KEY},
+    stats::Drop,
+    tables::{APP_SERVING, APP_TAG, ProgramRef, Site, SteerEntry},
+    wire::{Kind, Status},
+};
+
+use naam_shell::{
+    count,
+    frame::{Frame, Verdict},
+    loops::Looping,
+    maps::{APPS, FUNCTIONS, SESSIONS, STEER},
+    reply::{self, Answer, Place},
+    tag,
+    visit::Visit,
+};
+
+use crate::parse::Datagram;
+
+/// Why a datagram is answered with an error.
+struct Refusal {
+    status: Status,
+    /// The version that serves, if there is one.
+    handler: u16,
+}
+
+impl From<Status> for Refusal {
+    #[inline(always)]
+    fn from(status: Status) -> Self {
+        Self { status, handler: 0 }
+    }
+}
+
+/// Believes nothing before the tag is checked, then finds the handler program and goes there.
+#[inline(always)]
+pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
+    let Some(app) = APPS.get(datagram.app % APPS_MAX as u32) else { return F::DROP };
+    // An unknown app answers under the public key: who can tell that it is unknown learns nothing.
+    let serving = app.flags & APP_SERVING != 0;
+    let (tagged, key) = if serving { (app.flags & APP_TAG != 0, app.key) } else { (true, PUBLIC_KEY) };
+    if tagged && tag::tag::<F, L>(frame, datagram.at, datagram.length, key) != Some(datagram.tag) {
+        count::drop(datagram.app, Drop::Tag);
+        return F::DROP;
+    }
+    let placement = STEER.get(datagram.app * SHARDS_MAX as u32 + datagram.shard).copied().unwrap_or_default();
+    let refusal = match find(datagram, serving, placement) {
+        Ok((program, rights)) => {
+            let Some(visit) = Visit::get() else { return F::DROP };
+            *visit = Visit {
+                ip: datagram.ip as u32,
+                datagram: datagram.at as u32,
+                length: datagram.length,
+                v6: u32::from(datagram.v6),
+                app: datagram.app,
+                shard: datagram.shard,
+                count: datagram.count,
+                session: datagram.session,
+                placement,
+                key,
+                rights,
+            };
+            frame.tail_call(program);
+            count::drop(datagram.app, Drop::Program);
+            return F::DROP;
+        }
+        Err(refusal) => refusal,
+    };
+    if let Some(stats) = count::of(datagram.app) {
+        count::status(stats, refusal.status as u16);
+    }
+    refuse::<F, L>(frame, datagram, &refusal, placement, tagged.then_some(key))
+}
+
+/// The program that serves the datagram, and the session's rights.
+#[inline(always)]
+fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(u32, u64), Refusal> {
+    if !serving {
+        return Err(Status::NoApp.into());
+    }
+    if SteerEntry::from_word(placement).site != Site::Host as u8 {
+        return Err(Status::Elsewhere.into());
+    }
+    let session = SESSIONS.get(datagram.session % SESSIONS_MAX as u32).ok_or(Status::Session)?;
+    if session.session != datagram.session || session.session == 0 || session.app != datagram.app {
+        return Err(Status::Session.into());
+    }
+    if datagram.function >= FUNCTIONS_MAX as u32 {
+        return Err(Status::NoFunction.into());
+    }
+    let function =
+        FUNCTIONS.get_ptr(datagram.app * FUNCTIONS_MAX as u32 + datagram.function).ok_or(Status::NoFunction)?;
+    // Each word is read once: the daemon may be replacing the handler.
+    // SAFETY: an array's value lives as long as the map.
+    let (current, draining) = unsafe {
+        ((&raw const (*function).current).read_volatile(), (&raw const (*function).draining).read_volatile())
+    };
+    let (current, draining) = (ProgramRef::from_word(current), ProgramRef::from_word(draining));
+    if current.version == 0 {
+        return Err(Status::NoFunction.into());
+    }
+    let rights = u64::from_le_bytes(session.handler_rights);
+    if datagram.handler == 0 || datagram.handler == current.version {
+        Ok((current.program, rights))
+    } else if draining.version != 0 && datagram.handler == draining.version {
+        Ok((draining.program, rights))
+    } else {
+        Err(Refusal { status: Status::Version, handler: current.version })
+    }
+}
+
+/// Sends the datagram back unrun.
+#[inline(always)]
+fn refuse<F: Frame, L: Looping>(
+    frame: F,
+    datagram: &Datagram,
+    refusal: &Refusal,
+    placement: u64,
+    key: Option<Key>,
+) -> Verdict {
+    let place = Place { ip: datagram.ip, at: datagram.at, length: datagram.length, v6: datagram.v6, app: datagram.app };
+    let answer = Answer { kind: Kind::Error, status: refusal.status, handler: refusal.handler, placement, key };
+    reply::send::<F, L>(frame, &place, &answer)
+}

@@ -1,0 +1,57 @@
+//! The shell around a handler: one program per hook and loop variant, which the loader takes as
+//! templates. `naam_handler` is replaced by a handler's instructions before it reaches the kernel.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![allow(missing_docs, reason = "the program macros add undocumented exports; the programs themselves are documented")]
+
+use aya_ebpf::{
+    EbpfContext, bindings,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use naam_shell::{
+    frame::{TcFrame, XdpFrame},
+    loops::{BpfLoop, MayGoto},
+};
+
+mod config;
+mod maps;
+mod resolve;
+mod run;
+mod slot;
+
+use run::run;
+
+/// XDP, kernel 6.9.
+#[xdp]
+pub fn naam_shell_xdp(context: XdpContext) -> u32 {
+    run::<_, MayGoto>(XdpFrame(context.ctx)) as u32
+}
+
+/// XDP, older kernels.
+#[xdp]
+pub fn naam_shell_xdp_loop(context: XdpContext) -> u32 {
+    run::<_, BpfLoop>(XdpFrame(context.ctx)) as u32
+}
+
+/// TC ingress, kernel 6.9.
+#[classifier]
+pub fn naam_shell_tc(context: TcContext) -> i32 {
+    run::<_, MayGoto>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
+}
+
+/// TC ingress, older kernels.
+#[classifier]
+pub fn naam_shell_tc_loop(context: TcContext) -> i32 {
+    run::<_, BpfLoop>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

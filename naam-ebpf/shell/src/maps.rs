@@ -1,0 +1,47 @@
+//! Maps of the shell. BTF definitions only, so that libbpf, bpftool and veristat read them.
+//! The maps of this module are shared by entry and handler programs, pinned, and adopted by a
+//! restarted daemon.
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray, ProgramArray},
+    macros::btf_map,
+};
+use naam_abi::{
+    limits::{APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, SESSIONS_MAX, SHARDS_MAX},
+    stats::AppStats,
+    tables::{AppEntry, FunctionEntry, SessionEntry},
+};
+
+use crate::visit::Visit;
+
+/// Apps by number.
+#[btf_map]
+pub static APPS: Array<AppEntry, APPS_MAX> = Array::new();
+
+/// Functions by `app * FUNCTIONS_MAX + function`.
+#[btf_map]
+pub static FUNCTIONS: Array<FunctionEntry, { APPS_MAX * FUNCTIONS_MAX }> = Array::new();
+
+/// Placement words by `app * SHARDS_MAX + shard`.
+#[btf_map]
+pub static STEER: Array<u64, { APPS_MAX * SHARDS_MAX }> = Array::new();
+
+/// Sessions by their low bits.
+#[btf_map]
+pub static SESSIONS: Array<SessionEntry, SESSIONS_MAX> = Array::new();
+
+/// Handler programs for XDP.
+#[btf_map]
+pub static PROGRAMS: ProgramArray<PROGRAMS_MAX> = ProgramArray::new();
+
+/// Handler programs for TC.
+#[btf_map]
+pub static PROGRAMS_TC: ProgramArray<PROGRAMS_MAX> = ProgramArray::new();
+
+/// Counters by app; the last entry for datagrams of no app.
+#[btf_map]
+pub static APP_STATS: PerCpuArray<AppStats, { APPS_MAX + 1 }> = PerCpuArray::new();
+
+/// What the entry tells the handler program about the datagram at hand.
+#[btf_map]
+pub static VISIT: PerCpuArray<Visit, 1> = PerCpuArray::new();

@@ -1,0 +1,38 @@
+//! Barriers that keep LLVM from moving or folding what the verifier has to see in order.
+
+use core::arch::asm;
+
+/// The same value, of which LLVM knows nothing: keeps a bounds check in front of the use it guards,
+/// and a loop index from being turned into a pointer.
+#[inline(always)]
+pub fn opaque(mut value: u64) -> u64 {
+    // SAFETY: the register keeps its value. A real instruction, because an empty sequence makes
+    // LLVM emit two line entries for one instruction, and the kernel refuses such line info.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Exchanges the word at `word` for `new` if it is `expected`; the word found there either way.
+/// A full barrier.
+///
+/// # Safety
+/// `word` points to 8 aligned bytes of a map value.
+#[inline(always)]
+pub unsafe fn compare_exchange(word: *mut u64, expected: u64, new: u64) -> u64 {
+    let mut found = expected;
+    // SAFETY: the caller vouches for `word`; r0 is the instruction's comparand and result.
+    unsafe { asm!("r0 = cmpxchg_64({p} + 0, r0, {n})", p = in(reg) word, n = in(reg) new, inout("r0") found) };
+    found
+}
+
+/// Adds to the word at `word`; the word found there before. A full barrier.
+///
+/// # Safety
+/// `word` points to 8 aligned bytes of a map value.
+#[inline(always)]
+pub unsafe fn fetch_add(word: *mut u64, addend: u64) -> u64 {
+    let mut value = addend;
+    // SAFETY: the caller vouches for `word`.
+    unsafe { asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) word, v = inout(reg) value) };
+    value
+}
