@@ -53,6 +53,28 @@ pub const REGION_BYTES_MAX: u64 = 4 << 30;
 /// The kernel's verifier keeps pointer offsets below 2^29.
 pub const REGION_VALUE_MAX: u64 = 512 << 20;
 
+/// Bytes of the name of an app, a function or a region: what the kernel keeps of a map's or
+/// program's name, so that bpftool shows ours whole.
+pub const NAME_BYTES_MAX: usize = 15;
+
+/// Whether `name` may name an app, a function or a region: 1 to [`NAME_BYTES_MAX`] lower-case
+/// letters, digits and `_`, beginning with a letter. Such names stand unchanged in bpffs paths,
+/// BTF and file names.
+pub const fn is_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes.len() > NAME_BYTES_MAX || !bytes[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut i = 0;
+    while i < bytes.len() {
+        if !(bytes[i].is_ascii_lowercase() || bytes[i].is_ascii_digit() || bytes[i] == b'_') {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
 /// Nanoseconds after which a datagram's unfinished messages are given back unfinished.
 pub const TIME_BUDGET_NS: u64 = 100_000;
 /// Instructions on the longest path of one handler step, loops unrolled (admission).
@@ -69,3 +91,18 @@ const _: () = {
     assert!(REGION_BYTES_MAX / REGION_VALUE_MAX <= 8);
     assert!(MESSAGES_MAX.is_power_of_two());
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        for good in ["a", "store", "mica_64", "abcdefghijklmno"] {
+            assert!(is_name(good), "{good:?}");
+        }
+        for bad in ["", "_a", "6to4", "Store", "a-b", "a.b", "a/b", "..", "a b", "ä", "abcdefghijklmnop"] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+    }
+}
