@@ -3,8 +3,10 @@
 use clap::{Parser, Subcommand};
 
 mod build;
+mod lint;
 mod process;
 mod setup;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -22,6 +24,10 @@ enum Command {
     Setup,
     /// Build the BPF objects into target/bpf/ and the userspace programs
     Build,
+    /// Check format, clippy (host and BPF), documentation, and the repository's own rules
+    Lint,
+    /// Run the tiers of tests and count them
+    Test(test::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +36,10 @@ fn main() -> anyhow::Result<()> {
     match cli.command {
         Command::Setup => setup::run(&workspace),
         Command::Build => build::run(&workspace),
+        Command::Lint => {
+            setup::ensure(&workspace)?;
+            lint::run(&workspace)
+        }
+        Command::Test(options) => test::run(&workspace, &options),
     }
 }

@@ -23,6 +23,10 @@ pub struct Package {
     pub name: String,
     /// Runs in the kernel: `[package.metadata.naam] bpf = true`.
     pub is_bpf: bool,
+    /// Compiles for this machine too: everything but BPF crates without a library that has tests.
+    pub is_host: bool,
+    /// Names of its integration tests.
+    pub tests: Vec<String>,
 }
 
 impl Workspace {
@@ -79,6 +83,11 @@ impl Workspace {
         self.packages.iter().filter(|package| package.is_bpf)
     }
 
+    /// The members that compile for this machine; a library of handlers is here and among the BPF packages.
+    pub fn host_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| package.is_host)
+    }
+
     /// Whether a member of this name exists.
     pub fn has_package(&self, name: &str) -> bool {
         self.packages.iter().any(|package| package.name == name)
@@ -93,7 +102,19 @@ impl Workspace {
 impl Package {
     fn from_metadata(package: &Value) -> Result<Self> {
         let name = package["name"].as_str().context("cargo metadata: a package lacks a name")?;
-        Ok(Self { name: name.to_owned(), is_bpf: package["metadata"]["naam"]["bpf"] == true })
+        let is_bpf = package["metadata"]["naam"]["bpf"] == true;
+        let targets = package["targets"].as_array().context("cargo metadata: a package lacks its targets")?;
+        let has_kind =
+            |target: &Value, kind: &str| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind));
+        let tested_library = targets.iter().any(|target| has_kind(target, "lib") && target["test"] == true);
+        let tests =
+            targets.iter().filter(|target| has_kind(target, "test")).filter_map(|target| target["name"].as_str());
+        Ok(Self {
+            name: name.to_owned(),
+            is_bpf,
+            is_host: !is_bpf || tested_library,
+            tests: tests.map(str::to_owned).collect(),
+        })
     }
 }
 
@@ -107,20 +128,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bpf_crates_are_known_by_their_metadata() {
+    fn packages_are_sorted_by_where_they_run() {
         let json = r#"{
             "workspace_root": "/w", "target_directory": "/w/target",
             "packages": [
-                {"name": "shell", "manifest_path": "/w/shell/Cargo.toml", "metadata": {"naam": {"bpf": true}},
-                 "targets": [{"kind": ["bin"], "name": "naam-xdp"}, {"kind": ["lib"], "name": "shell"}]},
-                {"name": "abi", "manifest_path": "/w/abi/Cargo.toml", "metadata": null,
-                 "targets": [{"kind": ["lib"], "name": "abi"}]}
+                {"name": "shell", "metadata": {"naam": {"bpf": true}}, "targets": [
+                    {"kind": ["bin"], "name": "entry", "test": false}, {"kind": ["lib"], "name": "shell", "test": false}]},
+                {"name": "handlers", "metadata": {"naam": {"bpf": true}}, "targets": [
+                    {"kind": ["bin"], "name": "echo", "test": false}, {"kind": ["lib"], "name": "handlers", "test": true}]},
+                {"name": "tests", "metadata": null, "targets": [
+                    {"kind": ["lib"], "name": "tests", "test": true}, {"kind": ["test"], "name": "net_echo", "test": true}]}
             ]}"#;
         let workspace = Workspace::from_metadata(json).unwrap();
-        let bpf: Vec<_> = workspace.bpf_packages().collect();
-        assert_eq!(bpf.len(), 1);
-        assert_eq!(bpf[0].name, "shell");
-        assert!(workspace.has_package("abi") && !workspace.has_package("cli"));
+        let names = |packages: Vec<&Package>| packages.iter().map(|package| package.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(workspace.bpf_packages().collect()), ["shell", "handlers"]);
+        assert_eq!(names(workspace.host_packages().collect()), ["handlers", "tests"]);
+        assert_eq!(workspace.packages[2].tests, ["net_echo"]);
+        assert!(workspace.has_package("tests") && !workspace.has_package("cli"));
         assert_eq!(workspace.shorten(Path::new("/w/a/b")).to_string(), "a/b");
     }
 }

@@ -33,7 +33,7 @@ const USER_PACKAGE: &str = "naam-cli";
 /// When something does not compile, or the machine cannot be set up.
 pub fn run(workspace: &Workspace) -> Result<()> {
     setup::ensure(workspace)?;
-    let objects = objects(workspace)?;
+    let objects = all(workspace)?;
     if objects.is_empty() {
         println!("no BPF programs (no crate with `[package.metadata.naam] bpf = true`, no C handlers)");
     }
@@ -41,7 +41,17 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         let size = fs::metadata(&object.path).map(|file| file.len()).unwrap_or(0);
         println!("  {:24} {:>8} bytes  {}", object.name, size, workspace.shorten(&object.path));
     }
-    user_programs(workspace)
+    Ok(())
+}
+
+/// Builds everything on a machine that is set up.
+///
+/// # Errors
+/// When something does not compile.
+pub fn all(workspace: &Workspace) -> Result<Vec<Object>> {
+    let objects = objects(workspace)?;
+    user_programs(workspace)?;
+    Ok(objects)
 }
 
 /// Builds all BPF objects, as far as their inputs changed, and says where they are.

@@ -118,7 +118,7 @@ fn run_step(step: &dyn Step, workspace: &Workspace) -> Result<(&'static str, Str
 }
 
 /// Whether we may install packages and mount file systems.
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // The second figure is the effective user.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));

@@ -1,0 +1,230 @@
+//! Counting what test programs report.
+//!
+//! libtest knows no test that finds at run time that it cannot run here. Ours print `SKIPPED name: reason` and return;
+//! libtest calls that passed. With `--show-output` those lines reach us, and the test is counted as skipped.
+
+use std::collections::BTreeSet;
+
+/// Numbers of tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Did what they claim.
+    pub passed: u64,
+    /// Did not, or did not even start.
+    pub failed: u64,
+    /// Could not run here.
+    pub skipped: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// Reads the output of `cargo test -- --show-output`, line by line.
+#[derive(Default)]
+pub struct Counter {
+    tally: Tally,
+    skips: Vec<String>,
+    section: Section,
+    /// Of the test program that is running: tests that said they were skipped.
+    skipped_here: BTreeSet<String>,
+    /// Test programs that gave a result.
+    reported: u64,
+    /// Test programs that cargo started.
+    started: u64,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Section {
+    /// Progress, and the output of tests that failed.
+    #[default]
+    Shown,
+    /// The output of tests that passed, nobody's interest but ours.
+    Successes { test: String },
+}
+
+impl Counter {
+    /// Takes a line of standard output; says whether the user should see it.
+    pub fn stdout_line(&mut self, line: &str) -> bool {
+        if let Some(result) = parse_result(line) {
+            self.finish_program(result);
+            return true;
+        }
+        match line {
+            "successes:" => {
+                self.section = Section::Successes { test: String::new() };
+                return false;
+            }
+            "failures:" => self.section = Section::Shown,
+            _ => {}
+        }
+        if let (Section::Successes { test }, Some(name)) = (&mut self.section, parse_header(line)) {
+            name.clone_into(test);
+        }
+        if let Some(skip) = parse_skip(line) {
+            let test = match &self.section {
+                Section::Successes { test } if !test.is_empty() => test.as_str(),
+                _ => skip,
+            };
+            self.skipped_here.insert(test.to_owned());
+            self.skips.push(skip.to_owned());
+        }
+        self.section == Section::Shown
+    }
+
+    /// Takes a line of standard error, where cargo says what it runs.
+    pub fn stderr_line(&mut self, line: &str) {
+        let line = line.trim_start();
+        if line.starts_with("Running ") || line.starts_with("Doc-tests ") {
+            self.started += 1;
+        }
+    }
+
+    /// The sum, given how cargo ended: what broke without a report counts as failed.
+    pub fn finish(mut self, success: bool) -> (Tally, Vec<String>) {
+        // A program that crashed or was killed gives no result.
+        self.tally.failed += self.started.saturating_sub(self.reported);
+        if !success && self.tally.failed == 0 {
+            self.tally.failed = 1;
+        }
+        (self.tally, self.skips)
+    }
+
+    fn finish_program(&mut self, result: Tally) {
+        let skipped_here = (self.skipped_here.len() as u64).min(result.passed);
+        self.tally += Tally {
+            passed: result.passed - skipped_here,
+            failed: result.failed,
+            skipped: result.skipped + skipped_here,
+        };
+        self.skipped_here.clear();
+        self.section = Section::Shown;
+        self.reported += 1;
+    }
+}
+
+/// `test result: ok. 5 passed; 0 failed; 1 ignored; …`
+fn parse_result(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut tally = Tally::default();
+    for part in counts.split("; ") {
+        let Some((number, word)) = part.split_once(' ') else { continue };
+        let field = match word {
+            "passed" => &mut tally.passed,
+            "failed" => &mut tally.failed,
+            "ignored" => &mut tally.skipped,
+            _ => continue,
+        };
+        *field = number.parse().ok()?;
+    }
+    Some(tally)
+}
+
+/// `---- module::name stdout ----`
+fn parse_header(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
+}
+
+/// `SKIPPED name: reason`, also after libtest's `test name ... `.
+fn parse_skip(line: &str) -> Option<&str> {
+    let skip = match line.strip_prefix("SKIPPED ") {
+        Some(skip) => skip,
+        None => line.strip_prefix("test ")?.split_once(" ... SKIPPED ")?.1,
+    };
+    skip.contains(": ").then_some(skip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(output: &str, programs: u64, success: bool) -> (Tally, Vec<String>, String) {
+        let mut counter = Counter::default();
+        for _ in 0..programs {
+            counter.stderr_line("     Running tests/net_echo.rs (target/debug/deps/net_echo-1)");
+        }
+        let shown = output.lines().filter(|line| counter.stdout_line(line)).map(|line| format!("{line}\n")).collect();
+        let (tally, skips) = counter.finish(success);
+        (tally, skips, shown)
+    }
+
+    fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
+        Tally { passed, failed, skipped }
+    }
+
+    #[test]
+    fn results_of_several_programs_add_up() {
+        let output = "\
+            test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s\n\
+            test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s\n";
+        assert_eq!(count(output, 2, false).0, tally(6, 2, 1));
+    }
+
+    #[test]
+    fn a_skipped_test_is_not_a_passed_one() {
+        let output = "\
+running 2 tests
+test echo ... ok
+test vlan ... ok
+
+successes:
+
+---- echo stdout ----
+chatter
+---- vlan stdout ----
+SKIPPED vlan: no VLAN device in this kernel
+SKIPPED vlan: nor its sysctl
+
+
+successes:
+    echo
+    vlan
+
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+";
+        let (sum, skips, shown) = count(output, 1, true);
+        assert_eq!(sum, tally(1, 0, 1));
+        assert_eq!(skips, ["vlan: no VLAN device in this kernel", "vlan: nor its sysctl"]);
+        assert!(!shown.contains("chatter") && shown.contains("test echo ... ok") && shown.contains("test result"));
+    }
+
+    #[test]
+    fn uncaptured_skips_count_too() {
+        let output = "test a ... SKIPPED a: no root\nok\ntest result: ok. 1 passed; 0 failed; 0 ignored\n";
+        assert_eq!(count(output, 1, true).0, tally(0, 0, 1));
+    }
+
+    #[test]
+    fn failures_are_shown_after_successes() {
+        let output = "successes:\n---- a stdout ----\nquiet\nfailures:\n---- b stdout ----\nloud\n\
+                      test result: FAILED. 1 passed; 1 failed; 0 ignored\n";
+        let (sum, _, shown) = count(output, 1, false);
+        assert_eq!(sum, tally(1, 1, 0));
+        assert!(shown.contains("loud") && !shown.contains("quiet"));
+    }
+
+    #[test]
+    fn a_crash_or_a_compile_error_is_a_failure() {
+        let passed = "test result: ok. 3 passed; 0 failed; 0 ignored\n";
+        assert_eq!(count(passed, 2, false).0, tally(3, 1, 0));
+        assert_eq!(count("", 0, false).0, tally(0, 1, 0));
+        assert_eq!(count("", 0, true).0, tally(0, 0, 0));
+    }
+
+    #[test]
+    fn lines_that_only_look_alike() {
+        assert_eq!(parse_result("test result"), None);
+        assert_eq!(parse_skip("SKIPPED"), None);
+        assert_eq!(parse_skip("we SKIPPED it: really"), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! `cargo xtask test`: the tiers of tests, counted.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use self::count::{Counter, Tally};
+use crate::{
+    build, lint, process, setup,
+    workspace::{self, Workspace},
+};
+
+mod count;
+
+/// Package of the tests that take a kernel and root.
+const TESTS: &str = "naam-tests";
+
+/// What to test.
+#[derive(Args)]
+pub struct Options {
+    /// Only this tier (all that exist, otherwise)
+    #[arg(long)]
+    tier: Option<Tier>,
+    /// Let those tests that can run long do so
+    #[arg(long)]
+    soak: bool,
+    /// Only say which tests there are
+    #[arg(long)]
+    list: bool,
+}
+
+/// A group of tests, by what they take.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Nothing but a compiler: lint and the libraries' own tests
+    Unit,
+    /// The kernel's BPF_PROG_TEST_RUN, as root
+    Prog,
+    /// Network namespaces, as root
+    Net,
+    /// Virtual machines
+    Vm,
+}
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Prog => "prog",
+            Self::Net => "net",
+            Self::Vm => "vm",
+        }
+    }
+}
+
+struct TierReport {
+    name: &'static str,
+    tally: Tally,
+    skips: Vec<String>,
+    took: Duration,
+}
+
+/// Sets up, builds, runs the tiers, and ends with the line `N passed, N failed, N skipped`.
+///
+/// # Errors
+/// When a test failed or none ran, or when set-up or build do not succeed.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let tiers = match options.tier {
+        None => vec![Tier::Unit, Tier::Prog, Tier::Net],
+        Some(Tier::Vm) => bail!("there are no tests in virtual machines yet; the tiers are unit, prog, net"),
+        Some(tier) => vec![tier],
+    };
+    if options.list {
+        list(workspace, &tiers);
+        return Ok(());
+    }
+    let takes_root = tiers.iter().any(|tier| *tier != Tier::Unit && !targets(workspace, *tier).is_empty());
+    if takes_root && !setup::is_root() {
+        bail!("the tiers prog and net load BPF programs and make namespaces\ncure: run as root, or `--tier unit`");
+    }
+    setup::ensure(workspace)?;
+    build::all(workspace)?;
+
+    let mut reports = Vec::new();
+    if tiers.contains(&Tier::Unit) {
+        reports.push(lint_report(workspace));
+    }
+    let mut ran = 0;
+    for tier in tiers {
+        let report = run_tier(workspace, tier, options.soak)?;
+        ran += report.tally.passed + report.tally.failed;
+        reports.push(report);
+    }
+    summarize(&reports);
+    let failed: u64 = reports.iter().map(|report| report.tally.failed).sum();
+    // The count is the last thing on standard output; the exit code says the rest.
+    if failed > 0 || ran == 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn list(workspace: &Workspace, tiers: &[Tier]) {
+    for tier in tiers {
+        println!("{}:", tier.name());
+        if *tier == Tier::Unit {
+            println!("  lint");
+            for package in workspace.host_packages().filter(|package| package.name != TESTS) {
+                println!("  {}", package.name);
+            }
+        }
+        for target in targets(workspace, *tier) {
+            println!("  {target}");
+        }
+    }
+}
+
+fn run_tier(workspace: &Workspace, tier: Tier, soak: bool) -> Result<TierReport> {
+    let started = Instant::now();
+    let mut command = workspace::cargo();
+    command.args(["test", "--no-fail-fast"]).current_dir(workspace.root());
+    if tier == Tier::Unit {
+        for package in workspace.host_packages().filter(|package| package.name != TESTS) {
+            command.args(["-p", &package.name]);
+        }
+        command.args(["--", "--show-output"]);
+    } else {
+        let targets = targets(workspace, tier);
+        if targets.is_empty() {
+            return Ok(TierReport {
+                name: tier.name(),
+                tally: Tally::default(),
+                skips: Vec::new(),
+                took: Duration::ZERO,
+            });
+        }
+        command.args(["-p", TESTS]);
+        for target in targets {
+            command.args(["--test", target]);
+        }
+        // One at a time: they share the machine's cores and bpffs.
+        command.args(["--", "--show-output", "--test-threads=1"]);
+    }
+    command.env("NAAM_BPF_DIR", workspace.target().join("bpf"));
+    if soak {
+        command.env("NAAM_SOAK", "1");
+    }
+    println!("\n== tier {}", tier.name());
+    let (tally, skips) = run_counted(&mut command)?;
+    Ok(TierReport { name: tier.name(), tally, skips, took: started.elapsed() })
+}
+
+fn run_counted(command: &mut Command) -> Result<(Tally, Vec<String>)> {
+    let line = process::shown(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{line}` cannot be started"))?;
+    let stdout = child.stdout.take().context("standard output was not captured")?;
+    let stderr = child.stderr.take().context("standard error was not captured")?;
+
+    let errors = thread::spawn(move || {
+        let mut lines = Vec::new();
+        for_each_line(stderr, |line| {
+            eprintln!("{line}");
+            lines.push(line.to_owned());
+        });
+        lines
+    });
+    let mut counter = Counter::default();
+    for_each_line(stdout, |line| {
+        if counter.stdout_line(line) {
+            println!("{line}");
+        }
+    });
+    let Ok(errors) = errors.join() else { bail!("reading the errors of `{line}` failed") };
+    for line in &errors {
+        counter.stderr_line(line);
+    }
+    let status = child.wait().with_context(|| format!("waiting for `{line}`"))?;
+    Ok(counter.finish(status.success()))
+}
+
+fn for_each_line(source: impl std::io::Read, mut take: impl FnMut(&str)) {
+    for bytes in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+        take(String::from_utf8_lossy(&bytes).trim_end_matches('\r'));
+    }
+}
+
+/// Lint's checks, counted like tests.
+fn lint_report(workspace: &Workspace) -> TierReport {
+    println!("\n== lint");
+    let outcomes = lint::outcomes(workspace);
+    let passed = outcomes.iter().filter(|check| check.passed).count() as u64;
+    let failed = outcomes.len() as u64 - passed;
+    TierReport {
+        name: "lint",
+        tally: Tally { passed, failed, skipped: 0 },
+        skips: Vec::new(),
+        took: outcomes.iter().map(|check| check.took).sum(),
+    }
+}
+
+/// The test programs of a tier: their names begin with it.
+fn targets(workspace: &Workspace, tier: Tier) -> Vec<&str> {
+    let prefix = format!("{}_", tier.name());
+    let tests = workspace.host_packages().filter(|package| package.name == TESTS).flat_map(|package| &package.tests);
+    tests.map(String::as_str).filter(|name| name.starts_with(&prefix)).collect()
+}
+
+fn summarize(reports: &[TierReport]) {
+    println!();
+    for report in reports {
+        println!("  {:5} {:42} {:7.1} s", report.name, report.tally.to_string(), report.took.as_secs_f64());
+    }
+    let skips: Vec<_> = reports.iter().flat_map(|report| &report.skips).collect();
+    if !skips.is_empty() {
+        println!("\nskipped:");
+        for skip in skips {
+            println!("  {skip}");
+        }
+    }
+    let mut sum = Tally::default();
+    for report in reports {
+        sum += report.tally;
+    }
+    println!("\n{sum}");
+}
