@@ -53,6 +53,20 @@ pub const REGION_BYTES_MAX: u64 = 4 << 30;
 /// The kernel's verifier keeps pointer offsets below 2^29.
 pub const REGION_VALUE_MAX: u64 = 512 << 20;
 
+/// Bytes of one map value of a region of `bytes` bytes; `None` if no region has that size. A region
+/// is one value, a power of two, up to [`REGION_VALUE_MAX`], and a number of such values above.
+pub const fn region_value_len(bytes: u64) -> Option<u64> {
+    if bytes < REGION_BYTES_MIN || bytes > REGION_BYTES_MAX {
+        None
+    } else if bytes <= REGION_VALUE_MAX {
+        if bytes.is_power_of_two() { Some(bytes) } else { None }
+    } else if bytes.is_multiple_of(REGION_VALUE_MAX) {
+        Some(REGION_VALUE_MAX)
+    } else {
+        None
+    }
+}
+
 /// Bytes of the name of an app, a function or a region: what the kernel keeps of a map's or
 /// program's name, so that bpftool shows ours whole.
 pub const NAME_BYTES_MAX: usize = 15;
@@ -95,6 +109,18 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regions_are_powers_of_two_or_many_large_values() {
+        let mib = |n: u64| n << 20;
+        assert_eq!(region_value_len(mib(2)), Some(mib(2)));
+        assert_eq!(region_value_len(mib(512)), Some(mib(512)));
+        assert_eq!(region_value_len(mib(1536)), Some(mib(512)));
+        assert_eq!(region_value_len(mib(4096)), Some(mib(512)));
+        for bytes in [0, mib(1), mib(3), mib(2) + 1, mib(700), mib(4608), u64::MAX] {
+            assert_eq!(region_value_len(bytes), None, "{bytes}");
+        }
+    }
 
     #[test]
     fn names_are_short_and_plain() {
