@@ -25,6 +25,12 @@ pub enum RegionError {
         /// As given.
         name: String,
     },
+    /// The app has a region of this name.
+    #[error("{path} exists; open or remove that region, or choose another name")]
+    Exists {
+        /// The pin.
+        path: PathBuf,
+    },
     /// The machine has not enough free memory: a region's pages are taken at once and never swapped.
     #[error(
         "cannot create region `{region}` of {}: {} of memory are available; choose a smaller region or free memory",

@@ -1,6 +1,6 @@
 //! How a region's bytes are cut into map values.
 
-use naam_abi::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN, REGION_VALUE_MAX};
+use naam_abi::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN, REGION_VALUE_MAX, region_value_len};
 use thiserror::Error;
 
 const MIB: u64 = 1 << 20;
@@ -67,17 +67,16 @@ impl Geometry {
     /// The shape of a region of `bytes` bytes: a power of two from 2 MiB to 512 MiB, or a multiple
     /// of 512 MiB up to 4 GiB.
     pub fn new(bytes: u64) -> Result<Self, GeometryError> {
-        let refuse = |reason| Err(GeometryError { bytes, reason, below: size_below(bytes), above: size_above(bytes) });
-        match bytes {
-            _ if bytes < REGION_BYTES_MIN => refuse("the smallest region has 2 MiB"),
-            _ if bytes > REGION_BYTES_MAX => refuse("the largest region has 4 GiB"),
-            ..=REGION_VALUE_MAX if bytes.is_power_of_two() => Ok(Self { value_len: bytes, values: 1 }),
-            ..=REGION_VALUE_MAX => refuse("up to 512 MiB it must be a power of two"),
-            _ if bytes.is_multiple_of(REGION_VALUE_MAX) => {
-                Ok(Self { value_len: REGION_VALUE_MAX, values: bytes / REGION_VALUE_MAX })
-            }
-            _ => refuse("above 512 MiB it must be a multiple of 512 MiB"),
+        if let Some(value_len) = region_value_len(bytes) {
+            return Ok(Self { value_len, values: bytes / value_len });
         }
+        let reason = match bytes {
+            _ if bytes < REGION_BYTES_MIN => "the smallest region has 2 MiB",
+            _ if bytes > REGION_BYTES_MAX => "the largest region has 4 GiB",
+            ..=REGION_VALUE_MAX => "up to 512 MiB it must be a power of two",
+            _ => "above 512 MiB it must be a multiple of 512 MiB",
+        };
+        Err(GeometryError { bytes, reason, below: size_below(bytes), above: size_above(bytes) })
     }
 
     /// The shape of an existing map, if it is one that [`Self::new`] makes.

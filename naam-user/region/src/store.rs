@@ -45,6 +45,10 @@ impl Regions {
     pub fn create(&self, app: &str, name: &str, bytes: u64) -> Result<Region, RegionError> {
         let geometry = Geometry::new(bytes)?;
         let pin = self.path(app, name)?;
+        // The pin would be refused too, but only after the memory was taken.
+        if pin.symlink_metadata().is_ok() {
+            return Err(RegionError::Exists { path: pin });
+        }
         require_memory(name, bytes)?;
         let dir = pin.parent().expect("a pin has a directory");
         fs::create_dir_all(dir).map_err(RegionError::file("create", dir))?;
