@@ -1,0 +1,163 @@
+//! The table of calls in flight, and their arguments, which stay until the last attempt.
+
+use std::ops::{Index, IndexMut};
+
+use super::Slot;
+use crate::list::Lists;
+
+/// Where a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not in use; the request id is that of the last use.
+    Free,
+    /// In line for a datagram.
+    Queued,
+    /// Sent, waiting for an answer or the next attempt.
+    Sent,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Number of this use: the table's index in the low bits, the use in the high ones.
+    pub request: u32,
+    pub phase: Phase,
+    /// When free: the last use ended by an answer, so another answer is a duplicate.
+    pub answered: bool,
+    pub function: u16,
+    pub shard: u16,
+    pub arg_len: u16,
+    pub room: u16,
+    /// Times sent.
+    pub attempts: u16,
+    /// Handler version named in the last attempt.
+    pub version: u16,
+    /// Stamp of the last attempt.
+    pub stamp: u32,
+    pub slot: Option<Slot>,
+    pub deadline: u64,
+}
+
+pub(super) struct Calls {
+    entries: Box<[Call]>,
+    args: Box<[u8]>,
+    args_max: usize,
+    /// One list: entries not in use, the one used last in front, as its memory is warm.
+    free: Lists,
+}
+
+const FREE: u32 = 0;
+
+impl Calls {
+    /// `window` is a power of two.
+    pub(super) fn new(window: usize, args_max: usize) -> Self {
+        let mut free = Lists::new(window, 1);
+        (0..window as u32).for_each(|index| free.push_back(FREE, index));
+        let entry = |index| Call {
+            // The use before the first: never sent, so nothing can answer it.
+            request: index,
+            phase: Phase::Free,
+            answered: false,
+            function: 0,
+            shard: 0,
+            arg_len: 0,
+            room: 0,
+            attempts: 0,
+            version: 0,
+            stamp: 0,
+            slot: None,
+            deadline: 0,
+        };
+        Self {
+            entries: (0..window as u32).map(entry).collect(),
+            args: vec![0; window * args_max].into(),
+            args_max,
+            free,
+        }
+    }
+
+    pub(super) fn window(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn args_max(&self) -> usize {
+        self.args_max
+    }
+
+    pub(super) fn in_use(&self) -> usize {
+        self.window() - self.free.len(FREE)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty(FREE)
+    }
+
+    /// Fills a free entry.
+    ///
+    /// # Panics
+    /// If the table is full or the arguments are too long.
+    pub(super) fn start(
+        &mut self,
+        function: u16,
+        shard: u16,
+        slot: Option<Slot>,
+        args: &[u8],
+        room: usize,
+        deadline: u64,
+    ) -> u32 {
+        let index = self.free.pop_front(FREE).expect("checked by is_full");
+        let window = self.window() as u32;
+        let call = &mut self.entries[index as usize];
+        *call = Call {
+            request: call.request.wrapping_add(window),
+            phase: Phase::Queued,
+            answered: false,
+            function,
+            shard,
+            arg_len: args.len() as u16,
+            room: room as u16,
+            attempts: 0,
+            version: 0,
+            stamp: call.stamp,
+            slot,
+            deadline,
+        };
+        let at = index as usize * self.args_max;
+        self.args[at..at + args.len()].copy_from_slice(args);
+        index
+    }
+
+    /// Frees an entry and hands back its slot.
+    pub(super) fn finish(&mut self, index: u32, answered: bool) -> Option<Slot> {
+        let call = &mut self.entries[index as usize];
+        debug_assert_ne!(call.phase, Phase::Free);
+        call.phase = Phase::Free;
+        call.answered = answered;
+        self.free.push_front(FREE, index);
+        call.slot.take()
+    }
+
+    /// The arguments of an entry.
+    pub(super) fn args(&self, index: u32) -> &[u8] {
+        let at = index as usize * self.args_max;
+        &self.args[at..at + usize::from(self[index].arg_len)]
+    }
+
+    /// The entry that a request id on the wire belongs to, in this or an earlier use.
+    pub(super) fn index_of(&self, request: u32) -> u32 {
+        request & (self.window() as u32 - 1)
+    }
+}
+
+impl Index<u32> for Calls {
+    type Output = Call;
+
+    fn index(&self, index: u32) -> &Call {
+        &self.entries[index as usize]
+    }
+}
+
+impl IndexMut<u32> for Calls {
+    fn index_mut(&mut self, index: u32) -> &mut Call {
+        &mut self.entries[index as usize]
+    }
+}

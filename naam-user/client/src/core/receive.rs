@@ -1,0 +1,138 @@
+//! Answers find their calls.
+
+use naam_abi::tables::Site;
+use naam_abi::wire::{self, Header, Kind, MESSAGE_DUPLICATE, Message, Status};
+
+use super::calls::Phase;
+use super::{Completion, Core, Placement, Reply};
+use crate::error::CallError;
+use crate::session::Integrity;
+
+impl Core {
+    /// Takes a datagram that arrived; calls `done` for every call that it ends.
+    pub fn receive(&mut self, now: u64, bytes: &[u8], done: &mut impl FnMut(Completion<'_>)) {
+        self.stats.received += 1;
+        let Ok((header, messages)) = wire::parse(bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if !matches!(header.kind, Kind::Reply | Kind::Error) {
+            self.stats.unexpected += 1;
+            return;
+        }
+        if (header.app, header.session) != (self.session.app, self.session.session) {
+            self.stats.foreign += 1;
+            return;
+        }
+        if let Integrity::Tagged { key, .. } = self.session.integrity
+            && wire::tag(key, &bytes[..usize::from(header.length)]) != header.tag
+        {
+            self.stats.wrong_tag += 1;
+            return;
+        }
+        self.note_placement(&header);
+        let mut sampled = false;
+        for message in messages {
+            let Ok((message, room)) = message else {
+                self.stats.malformed += 1;
+                return;
+            };
+            let status = if header.kind == Kind::Error { header.status } else { message.status };
+            match Status::from_code(status) {
+                Some(status) => self.answer(now, &header, &message, status, room, &mut sampled, done),
+                None => self.stats.malformed += 1,
+            }
+        }
+    }
+
+    fn note_placement(&mut self, header: &Header) {
+        let site = match header.placement {
+            0 => Site::Host,
+            1 => Site::Dpu,
+            2 => Site::Client,
+            _ => return,
+        };
+        if let Some(placement) = self.placements.get_mut(usize::from(header.shard))
+            && header.epoch >= placement.epoch
+        {
+            *placement = Placement { epoch: header.epoch, site, lease_ms: header.lease };
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one received message")]
+    fn answer(
+        &mut self,
+        now: u64,
+        header: &Header,
+        message: &Message,
+        status: Status,
+        room: &[u8],
+        sampled: &mut bool,
+        done: &mut impl FnMut(Completion<'_>),
+    ) {
+        let index = self.calls.index_of(message.request);
+        let call = &self.calls[index];
+        if call.request != message.request || call.phase == Phase::Free {
+            let duplicate = call.request == message.request && call.answered;
+            *(if duplicate { &mut self.stats.duplicates } else { &mut self.stats.late }) += 1;
+            return;
+        }
+        if call.attempts == 0 || call.function != header.function {
+            self.stats.malformed += 1;
+            return;
+        }
+        let newest = call.stamp == message.sent;
+        if !std::mem::replace(sampled, true) && newest {
+            self.backoff.sample(u64::from((now as u32).wrapping_sub(message.sent)));
+        }
+        match status {
+            Status::Version | Status::Elsewhere | Status::Running => {
+                if newest && call.phase == Phase::Sent {
+                    self.postpone(index, status, header.handler, now);
+                } else {
+                    self.stats.late += 1;
+                }
+            }
+            Status::Ok => {
+                self.stats.answers += 1;
+                let from_slot = message.flags & MESSAGE_DUPLICATE != 0;
+                self.stats.from_slot += u64::from(from_slot);
+                let bytes = &room[..usize::from(message.reply_len)];
+                let reply = Reply { code: message.code, bytes, from_slot, steps: message.steps, hops: message.hops };
+                self.end(index, true, Ok(reply), done);
+            }
+            Status::Failed => {
+                self.stats.answers += 1;
+                self.stats.from_slot += u64::from(message.flags & MESSAGE_DUPLICATE != 0);
+                self.end(index, true, Err(CallError::Failed { code: message.code }), done);
+            }
+            status => {
+                self.stats.answers += 1;
+                let may_have_run = !status.never_ran() || call.attempts > 1;
+                self.end(index, true, Err(CallError::Refused { status, may_have_run }), done);
+            }
+        }
+    }
+
+    /// Asks again: at once with another version, otherwise after a while.
+    fn postpone(&mut self, index: u32, status: Status, serving: u16, now: u64) {
+        let call = &self.calls[index];
+        match status {
+            Status::Version => self.stats.version_retries += 1,
+            Status::Elsewhere => self.stats.elsewhere += 1,
+            _ => self.stats.running += 1,
+        }
+        if status == Status::Version && serving != 0 && serving != call.version {
+            if let Some(known) = &mut self.functions[usize::from(call.function)]
+                && known.version != serving
+            {
+                known.version = serving;
+                self.stats.version_refreshes += 1;
+            }
+            self.send_again(index, now);
+        } else {
+            let retry = now.saturating_add(self.backoff.delay(call.attempts));
+            self.timers.set(index, retry.min(call.deadline));
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Calls NAAM functions.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`session`] | what the control plane grants a client |
+//! | [`core`] | packing, matching, retries, exactly-once writes, without any IO |
+//! | [`error`], [`stats`] | how calls end, what is counted |
+
+pub mod core;
+pub mod error;
+mod list;
+mod rtt;
+pub mod session;
+mod slots;
+pub mod stats;
+mod wheel;
+
+pub use core::{Call, Completion, Core, Function, Options, Placement, Reply, Shard, Ticket};
+pub use error::{CallError, SubmitError};
+pub use session::{FunctionInfo, Integrity, SessionInfo};
+pub use stats::ClientStats;
