@@ -7,6 +7,7 @@
 //!
 //! After warm-up no operation allocates.
 
+pub mod data;
 pub mod keyspace;
 pub mod mock;
 pub mod records;

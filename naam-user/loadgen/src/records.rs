@@ -125,26 +125,8 @@ impl Records {
 /// Appends YCSB's key of a record: "user" and [`fnv64`] of the number, in decimal without padding.
 #[inline]
 pub fn generated_key(record: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = fnv64(record);
-    // Two digits a division: halves the chain of dependent divisions.
-    while rest >= 100 {
-        let pair = (rest % 100) as u8;
-        rest /= 100;
-        at -= 2;
-        digits[at] = b'0' + pair / 10;
-        digits[at + 1] = b'0' + pair % 10;
-    }
-    if rest >= 10 {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    at -= 1;
-    digits[at] = b'0' + rest as u8;
     out.extend_from_slice(b"user");
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(fnv64(record)).as_bytes());
 }
 
 #[inline]

@@ -19,12 +19,21 @@ pub const FNV_PRIME: u64 = 1_099_511_628_211;
 /// result.
 #[inline]
 pub const fn fnv64(value: u64) -> u64 {
-    let bytes = value.to_le_bytes();
     let mut hash = FNV_OFFSET_BASIS;
+    let mut rest = value;
+    let mut bytes = 8;
+    if value >> 32 == 0 {
+        // Four zero bytes at the end only multiply: one step for four.
+        bytes = 4;
+    }
     let mut i = 0;
-    while i < bytes.len() {
-        hash = (hash ^ bytes[i] as u64).wrapping_mul(FNV_PRIME);
+    while i < bytes {
+        hash = (hash ^ (rest & 0xff)).wrapping_mul(FNV_PRIME);
+        rest >>= 8;
         i += 1;
+    }
+    if bytes == 4 {
+        hash = hash.wrapping_mul(FNV_PRIME.wrapping_pow(4));
     }
     (hash as i64).unsigned_abs()
 }
