@@ -1,0 +1,216 @@
+//! All paths of a handler, each once: a depth-first search that ends where a state is covered by
+//! one whose paths are all known.
+//!
+//! Where paths join, the state is saved as a node. A later state that a finished node covers has
+//! no other paths than the node's, and none longer. A state that comes back to a node it descends
+//! from, unchanged in all that matters, is an endless loop as far as the audit can see. Cost is
+//! the longest path: each node keeps the longest from it to the end.
+
+use std::collections::HashMap;
+
+use super::demand::{self, Demand};
+use super::state::State;
+use super::step::{Machine, Next};
+use super::visited::{Saved, Seen};
+use crate::isa::Op;
+use crate::refusal::{Fault, Rule};
+use crate::structure::{Shape, successors};
+use naam_abi::limits::STEP_COST_MAX;
+
+/// Instructions that the audit looks at, over all paths.
+const VISITS_MAX: u64 = 1_000_000;
+/// Comparisons of states.
+const COMPARISONS_MAX: u64 = 8_000_000;
+/// States that are kept.
+const NODES_MAX: usize = 200_000;
+
+struct Node {
+    saved: Saved,
+    parent: usize,
+    /// Paths from here that are not known yet.
+    open: usize,
+    /// Instructions before it on the path that led here first.
+    cost: u64,
+    /// Instructions on the longest known path from here.
+    longest: u64,
+}
+
+/// A path that is not gone yet.
+struct Path {
+    state: State,
+    at: usize,
+    cost: u64,
+    node: usize,
+    /// The chain of call sites that led here.
+    chain: usize,
+}
+
+pub(super) struct Explorer<'a> {
+    machine: Machine<'a>,
+    demands: Vec<Demand>,
+    joins: Vec<bool>,
+    nodes: Vec<Node>,
+    seen: HashMap<(usize, usize), Seen>,
+    /// Chains of call sites: the caller's chain and the site; their index by content.
+    chains: Vec<usize>,
+    chain_index: HashMap<(usize, usize), usize>,
+    visits: u64,
+    comparisons: u64,
+}
+
+impl<'a> Explorer<'a> {
+    pub fn new(shape: &'a Shape, view_bytes: usize) -> Self {
+        Self {
+            machine: Machine::new(shape, view_bytes),
+            demands: demand::analyse(shape),
+            joins: joins(shape),
+            nodes: Vec::new(),
+            seen: HashMap::new(),
+            chains: vec![0],
+            chain_index: HashMap::new(),
+            visits: 0,
+            comparisons: 0,
+        }
+    }
+
+    /// The cost of the longest path, and each function's stack bytes.
+    pub fn explore(mut self) -> Result<(u64, Vec<usize>), Fault> {
+        let start = State::start();
+        self.nodes.push(Node { saved: Saved::of(&start), parent: 0, open: 1, cost: 0, longest: 0 });
+        let mut paths = vec![Path { state: start, at: 0, cost: 0, node: 0, chain: 0 }];
+        while let Some(mut path) = paths.pop() {
+            while let Some(other) = self.advance(&mut path)? {
+                if let Some(other) = other {
+                    self.nodes[path.node].open += 1;
+                    paths.push(other);
+                }
+            }
+        }
+        Ok((self.nodes[0].longest, self.machine.frame_bytes))
+    }
+
+    /// Takes one instruction. `None`: the path is at its end; otherwise perhaps another path.
+    fn advance(&mut self, path: &mut Path) -> Result<Option<Option<Path>>, Fault> {
+        let at = path.at;
+        if self.joins[at] && self.meet(path)? {
+            return Ok(None);
+        }
+        self.visits += 1;
+        if self.visits > VISITS_MAX {
+            let detail = format!("is where the audit gave up, after {VISITS_MAX} instructions on all paths");
+            return Err(Fault::new(Rule::TooComplex, at, detail));
+        }
+        path.cost += 1;
+        check_cost(path.cost, at)?;
+        match self.machine.step(&mut path.state, at)? {
+            Next::At(next) => path.at = next,
+            Next::Call(target) => {
+                path.chain = self.chain(path.chain, at);
+                path.at = target;
+            }
+            Next::Return(to) => {
+                path.chain = self.chains[path.chain];
+                path.at = to;
+            }
+            Next::Split(next, state, elsewhere) => {
+                path.at = next;
+                let (cost, node, chain) = (path.cost, path.node, path.chain);
+                return Ok(Some(Some(Path { state: *state, at: elsewhere, cost, node, chain })));
+            }
+            Next::End => {
+                self.finish(path.node, path.cost);
+                return Ok(None);
+            }
+        }
+        Ok(Some(None))
+    }
+
+    /// Compares the state with those seen here; `true`: its paths are known. Otherwise saves it.
+    fn meet(&mut self, path: &mut Path) -> Result<bool, Fault> {
+        path.state.forget(path.at, &self.demands);
+        path.state.unlink();
+        let saved = Saved::of(&path.state);
+        let seen = self.seen.entry((path.at, path.chain)).or_default();
+        let mut known = None;
+        for index in seen.candidates(&saved) {
+            let node = &self.nodes[index];
+            self.comparisons += 1;
+            if !node.saved.covers(&saved) {
+                continue;
+            }
+            if node.open == 0 {
+                known = Some(path.cost + node.longest);
+                break;
+            }
+            if saved.covers(&node.saved) {
+                let detail = "begins a loop whose end the audit cannot see".to_owned();
+                return Err(Fault::new(Rule::EndlessLoop, path.at, detail));
+            }
+        }
+        if let Some(cost) = known {
+            check_cost(cost, path.at)?;
+            self.finish(path.node, cost);
+            return Ok(true);
+        }
+        if self.comparisons > COMPARISONS_MAX || self.nodes.len() >= NODES_MAX {
+            let detail = format!("is where the audit gave up, after {} states", self.nodes.len());
+            return Err(Fault::new(Rule::TooComplex, path.at, detail));
+        }
+        let node = self.nodes.len();
+        seen.insert(&saved, node);
+        self.nodes.push(Node { saved, parent: path.node, open: 1, cost: path.cost, longest: 0 });
+        path.node = node;
+        Ok(false)
+    }
+
+    /// A path from `node` is known to its end: tells the nodes above.
+    fn finish(&mut self, mut node: usize, mut cost: u64) {
+        loop {
+            let this = &mut self.nodes[node];
+            this.longest = this.longest.max(cost - this.cost);
+            this.open -= 1;
+            if this.open > 0 || node == 0 {
+                return;
+            }
+            cost = this.cost + this.longest;
+            node = this.parent;
+        }
+    }
+
+    fn chain(&mut self, caller: usize, site: usize) -> usize {
+        *self.chain_index.entry((caller, site)).or_insert_with(|| {
+            self.chains.push(caller);
+            self.chains.len() - 1
+        })
+    }
+}
+
+fn check_cost(cost: u64, at: usize) -> Result<(), Fault> {
+    if cost > STEP_COST_MAX {
+        let detail = format!("lies on a path of {cost} or more instructions; the limit of a step is {STEP_COST_MAX}");
+        return Err(Fault::new(Rule::TooLong, at, detail));
+    }
+    Ok(())
+}
+
+/// Instructions where paths join: more than one predecessor, or behind a call.
+fn joins(shape: &Shape) -> Vec<bool> {
+    let mut predecessors = vec![0_u32; shape.ops.len()];
+    for at in 0..shape.ops.len() {
+        let weight = match shape.ops[at] {
+            Op::Tail => continue,
+            Op::Call { .. } => 2,
+            _ => 1,
+        };
+        successors(&shape.ops, at).for_each(|next| predecessors[next] += weight);
+    }
+    // A loop back to a function's first instruction joins there with the way in.
+    let firsts = shape.ops.iter().filter_map(|op| match op {
+        Op::Call { offset } => Some(*offset as usize),
+        _ => None,
+    });
+    for first in firsts.chain([0]) {
+        predecessors[first] += 1;
+    }
+    predecessors.into_iter().map(|count| count > 1).collect()
+}
