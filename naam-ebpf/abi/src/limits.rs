@@ -67,11 +67,11 @@ pub const fn region_value_len(bytes: u64) -> Option<u64> {
     }
 }
 
-/// Bytes of the name of an app, a function or a region: what the kernel keeps of a map's or
-/// program's name, so that bpftool shows ours whole.
+/// Bytes of the name of an app or a region: what the kernel keeps of a map's name, so that bpftool
+/// shows ours whole.
 pub const NAME_BYTES_MAX: usize = 15;
 
-/// Whether `name` may name an app, a function or a region: 1 to [`NAME_BYTES_MAX`] lower-case
+/// Whether `name` may name an app, a region or an instance: 1 to [`NAME_BYTES_MAX`] lower-case
 /// letters, digits and `_`, beginning with a letter. Such names stand unchanged in bpffs paths,
 /// BTF and file names.
 pub const fn is_name(name: &str) -> bool {
