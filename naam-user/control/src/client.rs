@@ -1,0 +1,241 @@
+//! The client's side of the control plane: blocking, without an async runtime.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::limits::ANSWER_BYTES_MAX;
+use crate::line::to_line;
+use crate::protocol::session::{RegionRights, SessionGrant, SessionKey};
+use crate::protocol::{
+    AdminReply, AdminRequest, Answer, Call, Greeting, Hello, Reply, Request, SessionReply, SessionRequest, VERSION,
+};
+use crate::{ControlError, Name};
+
+/// Time without an answer after which a call is given up, unless set otherwise.
+pub const ANSWER_TIME: Duration = Duration::from_secs(120);
+
+/// Why a call has no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody answers there.
+    #[error("cannot connect to {address}: {source} (is `naam serve` running, and may you use its socket?)")]
+    Connect {
+        /// Socket path or TCP address.
+        address: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The connection broke. Whether the request was served is unknown.
+    #[error("the connection to {address} broke: {source}")]
+    Broken {
+        /// Socket path or TCP address.
+        address: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// What came back is not the protocol.
+    #[error("{address} answers what this program does not understand: {reason}")]
+    Protocol {
+        /// Socket path or TCP address.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The daemon refused or failed.
+    #[error(transparent)]
+    Refused(#[from] ControlError),
+}
+
+/// A connection to a daemon. After [`ClientError::Broken`] or [`ClientError::Protocol`] connect
+/// again; the daemon also ends connections that are silent for [`crate::limits::IDLE_TIME`].
+#[derive(Debug)]
+pub struct ControlClient {
+    address: String,
+    instance: Name,
+    stream: BufReader<Stream>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl ControlClient {
+    /// Connects to a daemon's unix socket.
+    pub fn connect_unix(path: &Path) -> Result<Self, ClientError> {
+        let address = path.display().to_string();
+        let stream = UnixStream::connect(path).map(Stream::Unix);
+        Self::greet(address, stream)
+    }
+
+    /// Connects to a daemon's TCP address: sessions only.
+    pub fn connect_tcp(address: impl ToSocketAddrs + std::fmt::Display) -> Result<Self, ClientError> {
+        let text = address.to_string();
+        let stream = TcpStream::connect(address).and_then(|stream| {
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        });
+        Self::greet(text, stream)
+    }
+
+    fn greet(address: String, stream: io::Result<Stream>) -> Result<Self, ClientError> {
+        let stream = stream.and_then(|stream| stream.set_time(Some(ANSWER_TIME)).map(|()| stream));
+        let stream = stream.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
+        let instance = Name::new("none").expect("a constant name");
+        let mut client = Self { address, instance, stream: BufReader::new(stream), next_id: 1 };
+        // A daemon that refuses at once may have closed before the hello: its reason is still there.
+        let sent = client.send(&Hello { naam: VERSION });
+        match client.receive()? {
+            Greeting::Welcome { version: VERSION, instance } => {
+                sent?;
+                client.instance = instance;
+                Ok(client)
+            }
+            Greeting::Welcome { version, .. } => Err(client.protocol(format!("it speaks version {version}"))),
+            Greeting::Refused(error) => Err(error.into()),
+        }
+    }
+
+    /// The instance at the other end.
+    pub fn instance(&self) -> &Name {
+        &self.instance
+    }
+
+    /// Sets how long to wait for an answer or a progress report; `None`: for ever.
+    pub fn set_timeout(&mut self, time: Option<Duration>) -> Result<(), ClientError> {
+        let set = self.stream.get_ref().set_time(time);
+        set.map_err(|source| self.broken(source))
+    }
+
+    /// Asks for administration; `progress` is told how far long requests have come.
+    pub fn admin(
+        &mut self,
+        request: AdminRequest,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<AdminReply, ClientError> {
+        match self.call(Request::Admin(request), progress)? {
+            Reply::Admin(reply) => Ok(reply),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Opens a session with an app. No rights named: all through handlers, none raw.
+    pub fn open_session(&mut self, app: Name, rights: Vec<RegionRights>) -> Result<SessionGrant, ClientError> {
+        match self.session(SessionRequest::Open { app, rights })? {
+            SessionReply::Opened(grant) => Ok(*grant),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Renews a session; returns its lease from now.
+    pub fn renew_session(&mut self, key: SessionKey) -> Result<Duration, ClientError> {
+        match self.session(SessionRequest::Renew(key))? {
+            SessionReply::Renewed { lease_ms } => Ok(Duration::from_millis(lease_ms)),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Ends a session.
+    pub fn close_session(&mut self, key: SessionKey) -> Result<(), ClientError> {
+        match self.session(SessionRequest::Close(key))? {
+            SessionReply::Closed => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn session(&mut self, request: SessionRequest) -> Result<SessionReply, ClientError> {
+        match self.call(Request::Session(request), &mut |_, _| ())? {
+            Reply::Session(reply) => Ok(reply),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn call(&mut self, request: Request, progress: &mut dyn FnMut(u64, u64)) -> Result<Reply, ClientError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send(&Call { id, request })?;
+        loop {
+            match self.receive()? {
+                Answer::Progress { id: of, done, total } if of == id => progress(done, total),
+                Answer::Done { id: of, reply } if of == id => return Ok(reply),
+                Answer::Failed { id: of, error } if of == id || of == 0 => return Err(error.into()),
+                Answer::Progress { id: of, .. } | Answer::Done { id: of, .. } | Answer::Failed { id: of, .. } => {
+                    return Err(self.protocol(format!("an answer to request {of} instead of {id}")));
+                }
+            }
+        }
+    }
+
+    fn send<T: Serialize>(&mut self, value: &T) -> Result<(), ClientError> {
+        let sent = to_line(value).and_then(|line| self.stream.get_mut().write_all(&line));
+        sent.map_err(|source| self.broken(source))
+    }
+
+    fn receive<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        let mut line = Vec::new();
+        let read = (&mut self.stream).take(ANSWER_BYTES_MAX as u64).read_until(b'\n', &mut line);
+        read.map_err(|source| self.broken(source))?;
+        if line.last() != Some(&b'\n') {
+            if line.len() == ANSWER_BYTES_MAX {
+                return Err(self.protocol(format!("a line of more than {ANSWER_BYTES_MAX} bytes")));
+            }
+            return Err(self.broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        serde_json::from_slice(&line).map_err(|error| self.protocol(error.to_string()))
+    }
+
+    fn broken(&self, source: io::Error) -> ClientError {
+        ClientError::Broken { address: self.address.clone(), source }
+    }
+
+    fn protocol(&self, reason: String) -> ClientError {
+        ClientError::Protocol { address: self.address.clone(), reason }
+    }
+
+    fn unexpected(&self, reply: &dyn std::fmt::Debug) -> ClientError {
+        self.protocol(format!("a reply to another request: {reply:?}"))
+    }
+}
+
+impl Stream {
+    fn set_time(&self, time: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)),
+            Self::Tcp(stream) => stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(bytes),
+            Self::Tcp(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.flush(),
+            Self::Tcp(stream) => stream.flush(),
+        }
+    }
+}

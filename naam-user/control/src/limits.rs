@@ -1,0 +1,40 @@
+//! Every bound of the control plane.
+
+use std::time::Duration;
+
+use naam_abi::limits::{FUNCTIONS_MAX, HANDLER_INSNS_MAX};
+
+/// Bytes of a handler object sent in a request: its instructions many times over, for debug
+/// information.
+pub const OBJECT_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a region that one dump shows.
+pub const DUMP_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a request line on the unix socket: a handler object in base64.
+pub const LINE_BYTES_UNIX: usize = 4 << 20;
+/// Bytes of a request line on TCP, where anybody may send.
+pub const LINE_BYTES_TCP: usize = 16 << 10;
+/// Bytes of an answer line that a client accepts.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Connections at a time on the unix socket.
+pub const CONNECTIONS_UNIX: usize = 64;
+/// Connections at a time on TCP: one for each session, and some.
+pub const CONNECTIONS_TCP: usize = 1280;
+/// Time from a connection's or line's first byte to the line's end.
+pub const LINE_TIME: Duration = Duration::from_secs(10);
+/// Time that a connection may be silent between two requests.
+pub const IDLE_TIME: Duration = Duration::from_secs(300);
+/// Time that a peer may take to accept an answer.
+pub const WRITE_TIME: Duration = Duration::from_secs(10);
+/// Time that requests under way have to finish when the server stops.
+pub const STOP_TIME: Duration = Duration::from_secs(5);
+/// Time for which a session lives without renewal, unless the configuration says otherwise.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+const _: () = {
+    assert!(OBJECT_BYTES_MAX / 3 * 4 + 4096 <= LINE_BYTES_UNIX);
+    assert!(DUMP_BYTES_MAX as usize / 3 * 4 + 4096 <= ANSWER_BYTES_MAX);
+    assert!(HANDLER_INSNS_MAX * 8 * 8 <= OBJECT_BYTES_MAX);
+    assert!(CONNECTIONS_TCP >= naam_abi::limits::SESSIONS_MAX);
+    // A function table entry takes less than 160 bytes of JSON.
+    assert!(FUNCTIONS_MAX * 160 <= ANSWER_BYTES_MAX);
+};

@@ -1,0 +1,28 @@
+//! The example configuration is one.
+
+use std::path::{Path, PathBuf};
+
+use naam_control::config::{Capability, Config};
+use naam_control::protocol::admin::Hook;
+
+#[test]
+fn example_is_read_as_it_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/naam.toml");
+    let config = Config::read(&path).unwrap();
+    assert_eq!(config.instance.as_str(), "host");
+    assert_eq!(config.control.group.as_deref(), Some("naam"));
+    assert_eq!(config.control.tcp, Some("127.0.0.1:7626".parse().unwrap()));
+    assert_eq!(config.daemon.capabilities, [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon]);
+    assert_eq!((config.interfaces[0].name.as_str(), config.interfaces[0].hook), ("eth0", Hook::Auto));
+    let kv = &config.apps[0];
+    assert_eq!((kv.id, kv.integrity, kv.sessions_max, kv.regions[0].bytes), (0, true, 512, 64 << 20));
+    assert_eq!(kv.functions[1].object, path.with_file_name("bpf/mica_set.o"));
+    assert_eq!(config.apps[1].name.as_str(), "echo");
+}
+
+#[test]
+fn missing_file_is_named() {
+    let error = Config::read(Path::new("/nowhere/naam.toml")).unwrap_err();
+    assert_eq!(error.path, PathBuf::from("/nowhere/naam.toml"));
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+}
