@@ -12,6 +12,7 @@ pub mod keyspace;
 pub mod mock;
 pub mod records;
 pub mod report;
+pub mod rivals;
 pub mod runner;
 pub mod source;
 pub mod stream_rng;
