@@ -143,7 +143,10 @@ fn general_hint(operation: Operation, errno: Errno) -> Option<&'static str> {
         (Operation::CreateMap, Errno::NOMEM) => {
             "free memory, or ask for less: BPF maps take all their memory at once and it cannot be swapped"
         }
-        (Operation::CreateMap, Errno::TOO_BIG) => "the value or the whole map is larger than this kernel allows",
+        (Operation::CreateMap, Errno::TOO_BIG) => {
+            "this kernel has a smaller limit: 32 KiB for per-CPU values, and on older kernels 4 MiB for any"
+        }
+        (Operation::LoadProgram, Errno::NOSPC) => "the verifier's log does not fit its largest buffer; its end is kept",
         (Operation::MountBpffs, Errno::PERM) => "run as root: mounting needs CAP_SYS_ADMIN",
         (Operation::OpenPinned, Errno::NOENT) => {
             "nothing is pinned there; `ls` the directory, or create the object first"

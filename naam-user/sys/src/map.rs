@@ -352,18 +352,30 @@ impl Map {
         Err(self.error(operation, Errno::INVAL).with_hint(format!("the {what} has length {len}, not {expected}")))
     }
 
+    /// Elements have one value: the kernel reads and writes `value_size` bytes.
     fn require_shared(&self, operation: Operation) -> Result<(), SysError> {
-        if !self.info.map_type().is_some_and(MapType::per_cpu) {
-            return Ok(());
+        match self.known_type(operation)?.per_cpu() {
+            false => Ok(()),
+            true => Err(self
+                .error(operation, Errno::INVAL)
+                .with_hint("this map has one value per CPU: use the per_cpu functions")),
         }
-        Err(self.error(operation, Errno::INVAL).with_hint("this map has one value per CPU: use the per_cpu functions"))
     }
 
+    /// Elements have a value per CPU: the kernel reads and writes all of them at once.
     fn require_per_cpu(&self, operation: Operation) -> Result<(), SysError> {
-        if self.info.map_type().is_some_and(MapType::per_cpu) {
-            return Ok(());
+        match self.known_type(operation)?.per_cpu() {
+            true => Ok(()),
+            false => Err(self.error(operation, Errno::INVAL).with_hint("this map has no per-CPU values")),
         }
-        Err(self.error(operation, Errno::INVAL).with_hint("this map has no per-CPU values"))
+    }
+
+    /// Of other kinds it is not known how many bytes the kernel would write to a buffer.
+    fn known_type(&self, operation: Operation) -> Result<MapType, SysError> {
+        self.info.map_type().ok_or_else(|| {
+            let hint = format!("maps of type {} are not read or written here", self.info.raw_type);
+            self.error(operation, Errno::INVAL).with_hint(hint)
+        })
     }
 
     fn object(&self) -> String {

@@ -95,6 +95,22 @@ fn every_cpu_has_its_value() {
 }
 
 #[test]
+fn elements_of_unknown_kinds_are_not_touched() {
+    use std::os::fd::FromRawFd;
+    let kind = libbpf_sys::BPF_MAP_TYPE_LRU_PERCPU_HASH;
+    // SAFETY: name and options are null-terminated and null; no other memory is passed.
+    let fd = unsafe { libbpf_sys::bpf_map_create(kind, c"naam_sys_test".as_ptr(), 4, 8, 4, std::ptr::null()) };
+    assert!(fd >= 0);
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    let map = Map::from_fd(unsafe { OwnedFd::from_raw_fd(fd) }).unwrap();
+    assert_eq!(map.info().map_type(), None);
+    // The kernel would write a value for every CPU into a buffer of one.
+    assert_eq!(map.lookup(&[0; 4]).unwrap_err().errno, Errno::INVAL);
+    assert_eq!(map.update(&[0; 4], &[0; 8], Update::Any).unwrap_err().errno, Errno::INVAL);
+    assert_eq!(map.lookup_per_cpu(&[0; 4]).unwrap_err().errno, Errno::INVAL);
+}
+
+#[test]
 fn mapping_and_elements_are_the_same_memory() {
     let map = map(MapType::Array, 4, 4096, 4, MMAPABLE);
     let pages = map.mmap().unwrap();
