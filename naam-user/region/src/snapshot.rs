@@ -4,8 +4,9 @@
 //! from anywhere, an async runtime's blocking thread included.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use crate::format::{self, CHUNK_BYTES, Chunk, HEADER_BYTES, Header};
@@ -45,8 +46,7 @@ impl Region {
     /// where its data structures need that.
     pub fn save(&self, path: &Path, progress: OnProgress<'_>) -> Result<Header, RegionError> {
         let memory = self.map()?;
-        let temporary = Temporary::beside(path);
-        let file = fs::File::create(&temporary.path).map_err(RegionError::file("create", &temporary.path))?;
+        let (temporary, file) = Temporary::beside(path)?;
         let header = Header {
             bytes: self.bytes(),
             saved: SystemTime::now(),
@@ -241,11 +241,22 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn beside(path: &Path) -> Self {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}", std::process::id()));
-        Self { path: path.with_file_name(name) }
+    /// Creates a file beside `path` that nobody else has: never one that exists, which could be
+    /// another save's, or a link that leads elsewhere.
+    fn beside(path: &Path) -> Result<(Self, fs::File), RegionError> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let mut name = std::ffi::OsString::from(".");
+            name.push(path.file_name().unwrap_or_default());
+            name.push(format!(".{}.{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+            let path = path.with_file_name(name);
+            match fs::File::create_new(&path) {
+                Ok(file) => return Ok((Self { path }, file)),
+                // Left over from a process of the same number that crashed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(RegionError::file("create", path)(error)),
+            }
+        }
     }
 
     fn rename(self, to: &Path) -> Result<(), RegionError> {

@@ -41,7 +41,7 @@ impl Regions {
     /// Creates a region of `bytes` zero bytes and pins it. All of its memory is taken at once and is
     /// never swapped: expect 15 ms for 64 MiB, seconds for 1 GiB.
     ///
-    /// Kernel 5.5 for mappable arrays; older ones than 6.1 are untested with values this large.
+    /// Kernel 5.5 for mappable arrays. Older kernels limit a map value to 4 MiB and answer E2BIG.
     pub fn create(&self, app: &str, name: &str, bytes: u64) -> Result<Region, RegionError> {
         let geometry = Geometry::new(bytes)?;
         let pin = self.path(app, name)?;

@@ -283,6 +283,21 @@ fn failed_save_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
+fn saves_at_the_same_time_do_not_mix() {
+    let place = Place::new();
+    let region = place.region(2 * MIB);
+    fill(&region, 3);
+    let file = place.file("store.naam");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| region.save(&file, &mut |_| ()).unwrap());
+        }
+    });
+    assert_eq!(place.files(), 1);
+    region.restore(&file, &mut |_| ()).unwrap();
+}
+
+#[test]
 fn plain_file_lands_at_its_offset() {
     let place = Place::new();
     let region = place.region(4 * MIB);
