@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
@@ -16,67 +16,70 @@ use crate::ControlError;
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// A socket file, removed when dropped unless another has taken its place.
+/// A socket file, removed when dropped, and the lock that makes it ours.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    inode: u64,
+    _lock: fs::File,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
-            // Nothing can be done about a file that stays: the next daemon replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
+        // The lock is still held. A file that stays is replaced by the next daemon.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
 /// Binds the unix socket under a temporary name, sets mode and group, then gives it its name: at
-/// no time can anybody connect who may not.
+/// no time can anybody connect who may not. A lock file beside it, which stays, keeps a second
+/// daemon away.
 pub(super) fn unix(config: &ServerConfig) -> Result<(UnixListener, SocketFile, Admins), ControlError> {
     let path = &config.socket;
-    let refuse = |cause: &dyn ToString| ControlError::new("listen on", path.display().to_string(), cause.to_string());
-    if UnixStream::connect(path).is_ok() {
-        return Err(refuse(&"another daemon listens there").way_out("stop it, or give this instance another socket"));
-    }
-    let temporary = temporary_name(path);
-    // Left over from a daemon that had this process number and died between bind and rename.
-    let _ = fs::remove_file(&temporary);
-    let listener = StdUnixListener::bind(&temporary).map_err(|error| {
-        let refused = refuse(&error);
+    let refuse = |error: io::Error| {
+        let refused = ControlError::new("listen on", path.display().to_string(), &error);
         match error.kind() {
             io::ErrorKind::NotFound => refused.way_out("create its directory first"),
             io::ErrorKind::InvalidInput => {
                 refused.way_out("a socket's path has at most 107 bytes: choose a shorter one")
             }
+            io::ErrorKind::WouldBlock => ControlError { cause: "another daemon listens there".to_owned(), ..refused }
+                .way_out("stop it, or give this instance another socket"),
             _ => refused,
         }
-    })?;
-    let prepared = prepare(&temporary, config, &listener);
-    let prepared = prepared.and_then(|inode| fs::rename(&temporary, path).map(|()| inode));
-    let inode = prepared.map_err(|error| {
+    };
+    let lock = lock(path).map_err(refuse)?;
+    let temporary = with_suffix(path, "new");
+    // Left over from a daemon that died between bind and rename.
+    let _ = fs::remove_file(&temporary);
+    let listener = StdUnixListener::bind(&temporary).map_err(refuse)?;
+    let prepared = prepare(&temporary, config, &listener).and_then(|()| fs::rename(&temporary, path));
+    prepared.map_err(|error| {
         let _ = fs::remove_file(&temporary);
-        refuse(&error)
+        refuse(error)
     })?;
-    let socket = SocketFile { path: path.clone(), inode };
-    let meta = fs::metadata(path).map_err(|error| refuse(&error))?;
-    let listener = UnixListener::from_std(listener).map_err(|error| refuse(&error))?;
+    let socket = SocketFile { path: path.clone(), _lock: lock };
+    let meta = fs::metadata(path).map_err(refuse)?;
+    let listener = UnixListener::from_std(listener).map_err(refuse)?;
     Ok((listener, socket, Admins::of_socket(&meta)))
 }
 
-fn prepare(path: &Path, config: &ServerConfig, listener: &StdUnixListener) -> io::Result<u64> {
+fn lock(path: &Path) -> io::Result<fs::File> {
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(with_suffix(path, "lock"))?;
+    file.try_lock().map_err(io::Error::from)?;
+    Ok(file)
+}
+
+fn prepare(path: &Path, config: &ServerConfig, listener: &StdUnixListener) -> io::Result<()> {
     if let Some(group) = config.group {
         chown(path, None, Some(group))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    listener.set_nonblocking(true)?;
-    Ok(fs::metadata(path)?.ino())
+    listener.set_nonblocking(true)
 }
 
-fn temporary_name(path: &Path) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
+    name.push(format!(".{suffix}"));
     path.with_file_name(name)
 }
 
