@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything a developer or CI does with NAAM, from a bare machine on.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod build;
@@ -30,16 +32,25 @@ enum Command {
     Test(test::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {}", process::explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
     let workspace = workspace::Workspace::locate()?;
-    match cli.command {
+    match &cli.command {
         Command::Setup => setup::run(&workspace),
         Command::Build => build::run(&workspace),
         Command::Lint => {
             setup::ensure(&workspace)?;
             lint::run(&workspace)
         }
-        Command::Test(options) => test::run(&workspace, &options),
+        Command::Test(options) => test::run(&workspace, options),
     }
 }

@@ -24,6 +24,11 @@ pub fn shown(command: &Command) -> String {
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
+/// An error with all its causes, one a line and the outermost first, without the backtrace that `{:?}` may add.
+pub fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\nbecause: ")
+}
+
 /// Runs `command` to its end and returns what it wrote to standard output.
 ///
 /// # Errors
@@ -61,6 +66,8 @@ pub fn logged(label: &str, command: &mut Command, log: &Path) -> Result<()> {
     writeln!(file, "$ {line}").with_context(|| format!("cannot write {}", log.display()))?;
     let started = Instant::now();
     let mut child = command
+        // The tail of a failed program's output goes into our error: its message, not its backtrace.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -55,7 +55,7 @@ pub fn outcomes(workspace: &Workspace) -> Vec<Outcome> {
         let took = started.elapsed();
         match &result {
             Ok(()) => println!("lint {name} ... ok ({:.1} s)", took.as_secs_f64()),
-            Err(error) => println!("{error:#}\nlint {name} ... FAILED"),
+            Err(error) => println!("{}\nlint {name} ... FAILED", process::explain(error)),
         }
         Outcome { name, took, passed: result.is_ok() }
     };

@@ -13,6 +13,9 @@ use crate::{process, workspace::Workspace};
 /// Signs Debian's own archive, and comes with every Debian.
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// Without it, `apt-get update` takes a failed fetch for a warning and succeeds.
+const FAIL_ON_FETCH: &str = "-oAPT::Update::Error-Mode=any";
+
 /// Whether this is a system of Debian's family.
 pub fn is_available() -> bool {
     process::find_program("apt-get").is_some() && process::find_program("dpkg-deb").is_some()
@@ -26,9 +29,14 @@ pub fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     if try_install(workspace, packages).is_ok() {
         return Ok(());
     }
-    // Lists were missing, or so old that the mirror has dropped what they name.
-    update(workspace)?;
-    try_install(workspace, packages)
+    // Lists were missing, or so old that the mirror has dropped what they name. A source that fails may be one that
+    // is not needed: what counts is whether the packages can be installed then.
+    let updated = update(workspace);
+    match (try_install(workspace, packages), updated) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Err(no_update)) => Err(no_update),
+        (Err(no_install), Ok(())) => Err(no_install),
+    }
 }
 
 /// Refreshes the system's lists.
@@ -37,7 +45,7 @@ pub fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
 /// When apt fails, above all without network.
 pub fn update(workspace: &Workspace) -> Result<()> {
     let mut command = Command::new("apt-get");
-    command.arg("update");
+    command.args([FAIL_ON_FETCH, "update"]);
     process::logged("apt-get update", &mut command, &workspace.log("apt-update"))
         .context("apt cannot refresh its lists: is there a network, and does it reach the configured mirror?")
 }
@@ -98,9 +106,8 @@ impl PrivateApt {
     /// # Errors
     /// When the mirror cannot be reached, lacks the suite, or the signature is not good.
     pub fn update(&self, log: &Path) -> Result<()> {
-        // Without this, apt reports a failed fetch as a warning and succeeds.
         let mut command = self.command("apt-get");
-        command.args(["-o", "APT::Update::Error-Mode=any", "update"]);
+        command.args([FAIL_ON_FETCH, "update"]);
         process::logged("apt-get update (private)", &mut command, log)
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::Workspace;
+use crate::{process, workspace::Workspace};
 
 mod apt;
 mod bpf_linker;
@@ -95,7 +95,7 @@ fn run_steps(workspace: &Workspace) -> (Vec<Row>, Vec<String>) {
             Err(error) => {
                 let cause = error.to_string().lines().next().unwrap_or_default().to_owned();
                 rows.push(Row { name, state: "FAILED", detail: cause });
-                failures.push(format!("{name}: {error:#}"));
+                failures.push(format!("{name}: {}", process::explain(&error)));
             }
         }
     }

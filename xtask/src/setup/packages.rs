@@ -78,8 +78,9 @@ impl Step for Packages {
         if !is_root() {
             bail!("installing packages takes root\ncure: run set-up as root, or: sudo apt-get install {by_hand}");
         }
-        apt::install(workspace, &packages)
-            .with_context(|| format!("apt cannot install {by_hand}\ncure: see below; then run set-up again"))
+        apt::install(workspace, &packages).with_context(|| {
+            format!("apt cannot install {by_hand}\ncure: put right what apt says below, then run set-up again")
+        })
     }
 }
 

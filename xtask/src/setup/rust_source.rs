@@ -40,11 +40,13 @@ impl Step for RustSource {
         let Err(debian) = from_debian(workspace, &rustc) else { return Ok(()) };
         Err(anyhow!(
             "there is no standard library's source for rustc {release}\n\
-             from rustup: {rustup:#}\n\
-             from Debian: {debian:#}\n\
              cure: with network, `rustup component add rust-src`; or put the folder `library` of the source of rustc \
-             {release} at {private}",
+             {release} at {private}\n\
+             from rustup: {rustup}\n\
+             from Debian: {debian}",
             release = rustc.release,
+            rustup = process::explain(&rustup),
+            debian = process::explain(&debian),
             private = toolchain::private_source(workspace, &rustc.release).display(),
         ))
     }
@@ -80,7 +82,7 @@ fn from_debian(workspace: &Workspace, rustc: &Rustc) -> Result<()> {
         for mirror in &mirrors {
             match fetch(workspace, rustc, mirror, suite) {
                 Ok(()) => return Ok(()),
-                Err(error) => failures.push(format!("{suite}: {error:#}")),
+                Err(error) => failures.push(format!("{suite}: {}", process::explain(&error))),
             }
         }
     }
@@ -89,7 +91,7 @@ fn from_debian(workspace: &Workspace, rustc: &Rustc) -> Result<()> {
 
 fn fetch(workspace: &Workspace, rustc: &Rustc, mirror: &str, suite: &str) -> Result<()> {
     let log = workspace.log("rust-source-debian");
-    let work = workspace.private().join("rust-src/apt").join(suite);
+    let work = workspace.private().join("rust-src").join(format!("apt-{suite}"));
     let apt = apt::PrivateApt::new(work.clone(), mirror, suite)?;
     apt.update(&log)?;
     let versions = apt.versions("rust-src")?;
