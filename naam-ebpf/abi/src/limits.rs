@@ -45,6 +45,9 @@ pub const PORT_BASE: u16 = 28_672;
 /// UDP ports of the block.
 pub const PORTS: u16 = (APPS_MAX * SHARDS_MAX) as u16;
 
+/// Receive queues of a client interface that AF_XDP serves.
+pub const XSK_QUEUES_MAX: usize = 64;
+
 /// Smallest region.
 pub const REGION_BYTES_MIN: u64 = 2 << 20;
 /// Largest region.

@@ -1,7 +1,9 @@
 //! Why a transport cannot be opened or used.
 
-use std::io;
 use std::net::IpAddr;
+use std::{fmt, io};
+
+use crate::netlink::Interface;
 
 /// Errors of this crate: operation, object, cause, and where there is one, the way out.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,67 @@ pub enum TransportError {
         /// Name of the transport.
         transport: &'static str,
     },
+    /// The interface cannot be looked up.
+    #[error("look up interface {interface}: {source}")]
+    Interface {
+        /// Its name, or the host it should lead to.
+        interface: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The interface is of no use for AF_XDP.
+    #[error("AF_XDP on {device}: {reason}")]
+    Unsuitable {
+        /// The interface.
+        device: Device,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Another XDP program is in the way.
+    #[error(
+        "interface {device} carries XDP program {program} already (`bpftool prog show id {program}` says \
+         whose); detach it or use UDP"
+    )]
+    Occupied {
+        /// The interface.
+        device: Device,
+        /// Id of that program.
+        program: u32,
+    },
+    /// The XDP program or its maps refused an operation.
+    #[error("{operation} for {device}: {source}")]
+    Program {
+        /// The operation.
+        operation: &'static str,
+        /// The interface.
+        device: Device,
+        /// aya's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nobody answers for the next hop's address.
+    #[error("no MAC address for {address} on {device} within {waited_ms} ms: is the host up, and on this network?")]
+    Neighbour {
+        /// The next hop.
+        address: IpAddr,
+        /// The interface.
+        device: Device,
+        /// How long we waited.
+        waited_ms: u128,
+    },
+    /// An AF_XDP socket could not be made.
+    #[error("{operation} for an AF_XDP socket on {device}, queue {queue}, flags {flags}: {source}{}", xsk_cure(source))]
+    Xsk {
+        /// The call that failed.
+        operation: String,
+        /// The interface.
+        device: Device,
+        /// The receive queue.
+        queue: u32,
+        /// Bind flags.
+        flags: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A system call of the running transport failed.
     #[error("{transport}: {operation}: {source}")]
     Io {
@@ -69,4 +132,35 @@ pub enum TransportError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+/// A network interface, as errors show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (ifindex {})", self.interface, self.ifindex)
+    }
+}
+
+impl From<&Interface> for Device {
+    fn from(interface: &Interface) -> Self {
+        Self { interface: interface.name.clone(), ifindex: interface.index }
+    }
+}
+
+fn xsk_cure(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => " (needs CAP_NET_RAW)",
+        Some(libc::EBUSY) => " (another socket has this queue)",
+        Some(libc::ENOBUFS) => " (RLIMIT_MEMLOCK is too low for the frames)",
+        Some(libc::EOPNOTSUPP) => " (the driver has no zero-copy; use copy mode)",
+        _ => "",
+    }
 }

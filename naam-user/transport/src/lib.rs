@@ -5,18 +5,23 @@
 //!
 //! | module | way | needs |
 //! |---|---|---|
+//! | [`xsk`] | AF_XDP sockets and an XDP program | Linux 5.9; CAP_NET_RAW, and CAP_BPF + CAP_NET_ADMIN for the program |
 //! | [`udp`] | a UDP socket through io_uring | Linux 6.1; no privilege |
 //!
-//! One thread at a time drives a transport. Nothing is allocated after it was opened.
+//! [`open`] chooses. One thread at a time drives a transport. Nothing is allocated after it was opened.
 
 pub mod error;
+mod netlink;
+mod open;
 pub mod target;
 pub mod udp;
 pub mod wake;
+pub mod xsk;
 
 use std::time::Duration;
 
 pub use error::TransportError;
+pub use open::{Choice, Opened, open};
 pub use target::Target;
 pub use wake::Waker;
 
