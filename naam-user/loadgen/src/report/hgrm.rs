@@ -67,6 +67,22 @@ mod tests {
         assert_eq!(hgrm(&of((1 << 53) - 1, &[25, 50, 75]), 1.0), expected);
     }
 
+    /// The same of the Vala port, range up to an hour in nanoseconds.
+    #[test]
+    fn prints_several_counts_alike() {
+        let text = hgrm(&of(3_600_000_000_000, &[100, 200, 250, 600]), 1.0);
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(rows.len(), 16);
+        assert_eq!(rows[0], "     100.000 0.000000000000          1           1.00");
+        assert_eq!(rows[3], "     200.000 0.300000000000          2           1.43");
+        assert_eq!(rows[10], "     250.000 0.750000000000          3           4.00");
+        assert_eq!(rows[11], "     600.000 0.775000000000          4           4.44");
+        assert_eq!(rows[12], "     600.000 1.000000000000          4");
+        assert_eq!(rows[13], "#[Mean    =      287.500, StdDeviation   =      188.331]");
+        assert_eq!(rows[14], "#[Max     =      600.000, Total count    =            4]");
+        assert_eq!(rows[15], "#[Buckets =           32, SubBuckets     =         2048]");
+    }
+
     #[test]
     fn values_are_scaled() {
         let text = hgrm(&of(60_000_000_000, &[1_500, 2_000_000]), 1_000.0);

@@ -76,7 +76,7 @@ pub struct Summary {
     pub lost: u64,
     /// Ends of operations that had been counted as lost.
     pub late: u64,
-    /// Open loop: arrivals that were never begun.
+    /// Open loop: arrivals that could not be begun, not even late.
     pub unsent: u64,
     /// Latency of all kinds together.
     #[serde(flatten)]

@@ -47,7 +47,7 @@ pub struct Stats {
     pub lost: u64,
     /// Ends of operations that had been counted as lost, or were never begun.
     pub late: u64,
-    /// Arrivals of an open loop that were not begun before the run ended.
+    /// Arrivals of an open loop that could not be begun, not even late.
     pub unsent: u64,
     /// Operations begun, warm-up included.
     pub begun: u64,

@@ -137,6 +137,7 @@ pub(super) struct Worker<'a, S, T> {
     gauge: &'a Gauge,
     halt: &'a AtomicBool,
     start: Instant,
+    timeout_ns: u64,
     key: Vec<u8>,
     value: Vec<u8>,
     /// Operations still to begin after warm-up, when the run stops by count.
@@ -172,6 +173,7 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
             end_ns,
         };
         Self {
+            timeout_ns: plan.op_timeout.as_nanos() as u64,
             source,
             target,
             plan,
@@ -188,8 +190,7 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
 
     /// Runs to the end: until no operation is to begin and all have ended or were given up.
     pub(super) fn run(mut self) -> Result<Stats, TargetError> {
-        let timeout_ns = self.plan.op_timeout.as_nanos() as u64;
-        let sweep_ns = (timeout_ns / 8).clamp(1, 10_000_000);
+        let sweep_ns = (self.timeout_ns / 8).clamp(1, 10_000_000);
         let mut next_sweep_ns = sweep_ns;
         loop {
             let now = Instant::now();
@@ -197,7 +198,7 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
             let begun = self.begin_due(now_ns);
             let ended = self.poll(now)?;
             if now_ns >= next_sweep_ns {
-                self.ledger.give_up(&mut self.source, now_ns.saturating_sub(timeout_ns));
+                self.ledger.give_up(&mut self.source, now_ns.saturating_sub(self.timeout_ns));
                 next_sweep_ns = now_ns + sweep_ns;
             }
             self.publish();
@@ -222,9 +223,14 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
         now.duration_since(self.start).as_nanos() as u64
     }
 
-    /// Whether no further operation is to begin.
+    /// Whether no further operation is to begin. In open loop those that were meant to begin before the end still
+    /// do, so that a target that is late at the end is seen to be; but not for longer than an operation may take.
     fn is_over(&self, now_ns: u64) -> bool {
-        self.source_ended || self.left == 0 || now_ns >= self.ledger.end_ns || self.halt.load(Ordering::Relaxed)
+        let ended = now_ns >= self.ledger.end_ns
+            && self.plan.schedule.as_ref().is_none_or(|schedule| {
+                schedule.peek_ns() >= self.ledger.end_ns || now_ns >= self.ledger.end_ns + self.timeout_ns
+            });
+        ended || self.source_ended || self.left == 0 || self.halt.load(Ordering::Relaxed)
     }
 
     /// Submits parts that wait, then begins what is due; says whether anything was submitted.
@@ -241,7 +247,7 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
         while !self.ledger.inflight.is_full() && !self.is_over(now_ns) {
             let intended_ns = match &self.plan.schedule {
                 None => now_ns,
-                Some(schedule) if schedule.peek_ns() <= now_ns => schedule.peek_ns(),
+                Some(schedule) if schedule.peek_ns() <= now_ns.min(self.ledger.end_ns - 1) => schedule.peek_ns(),
                 Some(_) => break,
             };
             let request = match self.source.next() {
