@@ -13,13 +13,10 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 pub fn hgrm(histogram: &Histogram<u64>, unit: f64) -> String {
     let digits = usize::from(histogram.sigfig());
     let mut out = format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
-    let mut total = 0;
-    for step in histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
-        total += step.count_since_last_iteration();
-        let (value, quantile) = (step.value_iterated_to() as f64 / unit, step.quantile_iterated_to());
-        // Writing to a String does not fail.
-        let _ = write!(out, "{value:12.digits$} {quantile:14.12} {total:10}");
-        let _ = if quantile < 1.0 { writeln!(out, " {:14.2}", 1.0 / (1.0 - quantile)) } else { writeln!(out) };
+    // Writing to a String does not fail.
+    for Row { value, percent, total } in rows(histogram) {
+        let _ = write!(out, "{:12.digits$} {:14.12} {total:10}", value as f64 / unit, percent / 100.0);
+        let _ = if percent < 100.0 { writeln!(out, " {:14.2}", 1.0 / (1.0 - percent / 100.0)) } else { writeln!(out) };
     }
     let (mean, deviation) = (histogram.mean() / unit, histogram.stdev() / unit);
     let _ = writeln!(out, "#[Mean    = {mean:12.digits$}, StdDeviation   = {deviation:12.digits$}]");
@@ -27,6 +24,35 @@ pub fn hgrm(histogram: &Histogram<u64>, unit: f64) -> String {
     let _ = writeln!(out, "#[Max     = {max:12.digits$}, Total count    = {count:12}]");
     let _ = writeln!(out, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), sub_buckets(histogram));
     out
+}
+
+struct Row {
+    /// Largest value of the histogram's step.
+    value: u64,
+    percent: f64,
+    /// Values up to this one.
+    total: u64,
+}
+
+/// Percentiles in steps that halve with the distance to 100 %. Counted in percent as the Java library does, not in
+/// fractions: the rounding, and with it a row at a boundary, would differ.
+fn rows(histogram: &Histogram<u64>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let (mut percent, mut total) = (0.0, 0);
+    for step in histogram.iter_recorded() {
+        total += step.count_since_last_iteration();
+        let value = step.value_iterated_to();
+        while 100.0 * total as f64 / histogram.len() as f64 >= percent {
+            rows.push(Row { value, percent, total });
+            if total == histogram.len() {
+                rows.push(Row { value, percent: 100.0, total });
+                break;
+            }
+            let halvings = (100.0 / (100.0 - percent)).log2().trunc();
+            percent += 100.0 / (f64::from(TICKS_PER_HALF_DISTANCE) * (halvings + 1.0).exp2());
+        }
+    }
+    rows
 }
 
 /// Equal steps per bucket: the power of two that tells values apart to one unit up to 2 * 10^digits.
@@ -72,7 +98,7 @@ mod tests {
     fn prints_several_counts_alike() {
         let text = hgrm(&of(3_600_000_000_000, &[100, 200, 250, 600]), 1.0);
         let rows: Vec<&str> = text.lines().skip(2).collect();
-        assert_eq!(rows.len(), 16);
+        assert_eq!(rows.len(), 16, "{text}");
         assert_eq!(rows[0], "     100.000 0.000000000000          1           1.00");
         assert_eq!(rows[3], "     200.000 0.300000000000          2           1.43");
         assert_eq!(rows[10], "     250.000 0.750000000000          3           4.00");

@@ -16,8 +16,13 @@ const GENERATION_SHIFT: u32 = INDEX_BITS + PART_BITS;
 pub(super) struct Token(pub(super) u64);
 
 impl Token {
-    fn new(index: u32, part: u8, generation: u64) -> Self {
-        Self(u64::from(index) | u64::from(part) << INDEX_BITS | generation << GENERATION_SHIFT)
+    fn new(index: u32, generation: u64) -> Self {
+        Self(u64::from(index) | generation << GENERATION_SHIFT)
+    }
+
+    /// The token of the same operation's part `part`.
+    pub(super) fn with_part(self, part: u8) -> Self {
+        Self(self.0 & !(u64::from(u8::MAX) << INDEX_BITS) | u64::from(part) << INDEX_BITS)
     }
 
     fn index(self) -> u32 {
@@ -109,11 +114,10 @@ impl Inflight {
         self.slots.get_mut(index as usize).filter(|slot| slot.live)
     }
 
-    /// The token of a slot's next part.
+    /// The token of a slot's operation, and of its first part.
     #[inline]
     pub(super) fn token(&self, index: u32) -> Token {
-        let slot = &self.slots[index as usize];
-        Token::new(index, slot.parts_submitted, slot.generation)
+        Token::new(index, self.slots[index as usize].generation)
     }
 
     /// The slot of a token, unless its operation is over.
@@ -152,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn tokens_keep_their_fields(index in 0..WINDOW_MAX as u32, part: u8, generation in 0..1u64 << 36) {
-            let token = Token::new(index, part, generation);
+            let token = Token::new(index, generation).with_part(!part).with_part(part);
             prop_assert_eq!((token.index(), token.part(), token.generation()), (index, part, generation));
         }
     }

@@ -304,11 +304,10 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
     #[inline]
     fn submit_parts(&mut self, token: Token) -> Result<(), Busy> {
         let Self { source, target, ledger, key, value, .. } = self;
-        let Some((index, slot)) = ledger.inflight.find(token) else { return Ok(()) };
+        let Some((_, slot)) = ledger.inflight.find(token) else { return Ok(()) };
         let request = slot.request;
-        while let Some(slot) = ledger.inflight.get(index).filter(|slot| slot.parts_submitted < slot.parts_ready) {
+        while slot.parts_submitted < slot.parts_ready {
             let part = slot.parts_submitted;
-            let token = ledger.inflight.token(index);
             let neighbour = if request.kind == OpKind::Scan { u64::from(part) } else { 0 };
             source.key(request.record + neighbour, key);
             let op = match (request.kind, part) {
@@ -324,10 +323,8 @@ impl<'a, S: Source, T: Target> Worker<'a, S, T> {
                     Op::Insert { key, value }
                 }
             };
-            target.submit(&op, token.0)?;
-            if let Some(slot) = ledger.inflight.get(index) {
-                slot.parts_submitted += 1;
-            }
+            target.submit(&op, token.with_part(part).0)?;
+            slot.parts_submitted += 1;
         }
         Ok(())
     }
