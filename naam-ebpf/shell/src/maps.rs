@@ -14,21 +14,25 @@ use naam_abi::{
 
 use crate::visit::Visit;
 
+/// `BPF_F_MMAPABLE`: the daemon writes these tables through its own mapping, word by word, so that a
+/// program never sees half a word.
+pub const MMAPABLE: usize = 1 << 10;
+
 /// Apps by number.
 #[btf_map]
-pub static APPS: Array<AppEntry, APPS_MAX> = Array::new();
+pub static APPS: Array<AppEntry, APPS_MAX, MMAPABLE> = Array::new();
 
 /// Functions by `app * FUNCTIONS_MAX + function`.
 #[btf_map]
-pub static FUNCTIONS: Array<FunctionEntry, { APPS_MAX * FUNCTIONS_MAX }> = Array::new();
+pub static FUNCTIONS: Array<FunctionEntry, { APPS_MAX * FUNCTIONS_MAX }, MMAPABLE> = Array::new();
 
 /// Placement words by `app * SHARDS_MAX + shard`.
 #[btf_map]
-pub static STEER: Array<u64, { APPS_MAX * SHARDS_MAX }> = Array::new();
+pub static STEER: Array<u64, { APPS_MAX * SHARDS_MAX }, MMAPABLE> = Array::new();
 
 /// Sessions by their low bits.
 #[btf_map]
-pub static SESSIONS: Array<SessionEntry, SESSIONS_MAX> = Array::new();
+pub static SESSIONS: Array<SessionEntry, SESSIONS_MAX, MMAPABLE> = Array::new();
 
 /// Handler programs for XDP.
 #[btf_map]

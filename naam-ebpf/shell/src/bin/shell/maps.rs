@@ -9,11 +9,13 @@ use naam_abi::{
     tables::SlotEntry,
 };
 
+use naam_shell::maps::MMAPABLE;
+
 use crate::run::Scratch;
 
 /// Request slots by session and slot number.
 #[btf_map]
-pub static SLOTS: Array<SlotEntry, { SESSIONS_MAX * SLOTS_MAX }> = Array::new();
+pub static SLOTS: Array<SlotEntry, { SESSIONS_MAX * SLOTS_MAX }, MMAPABLE> = Array::new();
 
 /// Messages at work, by CPU. A plain array, because a per-CPU value is limited to 32 KiB; the
 /// loader makes it as long as the machine has CPUs.

@@ -1,0 +1,177 @@
+//! The datapath of one instance: its pinned maps and entry programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aya::{Ebpf, EbpfLoader};
+use naam_abi::limits::PORT_BASE;
+use naam_sys::{Map, MapSpec, MapType, features};
+
+use crate::error::LoaderError;
+use crate::tables::Tables;
+use crate::template::Shell;
+
+/// Maps that the entry object makes and shares with handler programs.
+const ENTRY_MAPS: [&str; 8] =
+    ["APPS", "FUNCTIONS", "STEER", "SESSIONS", "PROGRAMS", "PROGRAMS_TC", "APP_STATS", "VISIT"];
+/// Maps that only handler programs share.
+const SHELL_MAPS: [&str; 1] = ["SLOTS"];
+
+/// The build's BPF objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Objects<'a> {
+    /// Entry programs.
+    pub entry: &'a [u8],
+    /// Shell templates.
+    pub shell: &'a [u8],
+}
+
+/// How an instance is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where its pins lie: a directory in bpffs, for instance `/sys/fs/bpf/naam/host`.
+    pub pins: PathBuf,
+    /// First UDP port of its block.
+    pub port_base: u16,
+    /// Loop variant; `None` asks the kernel.
+    pub may_goto: Option<bool>,
+}
+
+impl Options {
+    /// The usual options for an instance's name.
+    pub fn instance(name: &str) -> Self {
+        Self { pins: Path::new("/sys/fs/bpf/naam").join(name), port_base: PORT_BASE, may_goto: None }
+    }
+}
+
+/// An instance's kernel side. Dropping it leaves everything that is pinned in place, and serving.
+#[derive(Debug)]
+pub struct Datapath {
+    pub(crate) pins: PathBuf,
+    pub(crate) port_base: u16,
+    pub(crate) shell: Shell,
+    pub(crate) entry: Ebpf,
+    pub(crate) tables: Tables,
+    pub(crate) programs: Map,
+    pub(crate) programs_tc: Map,
+    pub(crate) visit: Map,
+    /// Bound in place of regions that an app does not have.
+    pub(crate) nothing: Map,
+    pub(crate) may_goto: bool,
+}
+
+impl Datapath {
+    /// Sets up an instance, or adopts what an earlier process of it has pinned.
+    pub fn open(options: &Options, objects: Objects<'_>) -> Result<Self, LoaderError> {
+        let maps = options.pins.join("maps");
+        naam_sys::pin::ensure_bpffs(options.pins.parent().unwrap_or(&options.pins))?;
+        for directory in [&maps, &options.pins.join("links"), &options.pins.join("scratch")] {
+            fs::create_dir_all(directory).map_err(|source| LoaderError::Pin {
+                operation: "create directory",
+                path: directory.clone(),
+                source,
+            })?;
+        }
+        let shell = Shell::parse(objects.shell)?;
+        let paths: Vec<_> = ENTRY_MAPS.iter().chain(&SHELL_MAPS).map(|name| (*name, maps.join(name))).collect();
+        let mut loader = EbpfLoader::new();
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: aya::EbpfError| LoaderError::Entry { what, cause: chain(&error) }
+        };
+        let entry = loader
+            .override_global("PORT_BASE", &options.port_base, true)
+            .load(objects.entry)
+            .map_err(failed("entry object"))?;
+        let mut loader = EbpfLoader::new();
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        // Makes and pins what is missing; the templates themselves are loaded handler by handler.
+        drop(loader.load(objects.shell).map_err(failed("shell object"))?);
+        let nothing = Map::create(&MapSpec {
+            name: "naam.nothing",
+            map_type: MapType::Array,
+            key_size: 4,
+            value_size: 8,
+            max_entries: 1,
+            flags: 0,
+            btf: None,
+        })?;
+        let may_goto = options.may_goto.unwrap_or_else(features::may_goto);
+        tracing::debug!(pins = %options.pins.display(), may_goto, "datapath open");
+        Ok(Self {
+            tables: Tables::open(&maps)?,
+            programs: Map::open_pinned(&maps.join("PROGRAMS"))?,
+            programs_tc: Map::open_pinned(&maps.join("PROGRAMS_TC"))?,
+            visit: Map::open_pinned(&maps.join("VISIT"))?,
+            pins: options.pins.clone(),
+            port_base: options.port_base,
+            shell,
+            entry,
+            nothing,
+            may_goto,
+        })
+    }
+
+    /// The pinned tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// First UDP port of the instance's block.
+    pub fn port_base(&self) -> u16 {
+        self.port_base
+    }
+
+    /// Whether loops run by `may_goto`, or by `bpf_loop`.
+    pub fn may_goto(&self) -> bool {
+        self.may_goto
+    }
+
+    /// The instance's directory in bpffs.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// Removes every pin of the instance: links first, so that no frame finds half a datapath.
+    pub fn remove(self) -> Result<(), LoaderError> {
+        let pins = self.pins.clone();
+        drop(self);
+        remove_pins(&pins)
+    }
+}
+
+/// Removes an instance's pins, whoever made them.
+pub fn remove_pins(pins: &Path) -> Result<(), LoaderError> {
+    for directory in ["links", "functions", "scratch", "regions", "maps"] {
+        remove_tree(&pins.join(directory))?;
+    }
+    remove_tree(pins)
+}
+
+fn remove_tree(path: &Path) -> Result<(), LoaderError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(LoaderError::Pin { operation: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

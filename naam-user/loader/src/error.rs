@@ -1,0 +1,100 @@
+//! What can go wrong between an admitted handler and a running one.
+
+use std::path::PathBuf;
+
+use naam_sys::SysError;
+
+use crate::hook::Hook;
+use crate::template::BadShell;
+
+/// An error of the loader. Each names the operation, the object, the cause and the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoaderError {
+    /// The build's own objects are broken.
+    #[error(transparent)]
+    Shell(#[from] BadShell),
+    /// A system call failed.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The entry object was refused by aya or the kernel.
+    #[error(
+        "load the {what}: {cause}; check the capabilities (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON) and the kernel \
+         (6.1 or newer, with BTF)"
+    )]
+    Entry {
+        /// What was loaded.
+        what: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The kernel's verifier refused a spliced handler: the third gate of admission.
+    #[error("load handler {name} for {hook}: refused by rule kernel-verifier: {cause}")]
+    Verifier {
+        /// The handler.
+        name: String,
+        /// The hook.
+        hook: Hook,
+        /// The verifier's words.
+        cause: String,
+    },
+    /// A pinned map is not of this build's shape.
+    #[error(
+        "adopt {path}: it has values of {found} bytes, this build wants {wanted}; it was pinned by another version: \
+         stop that version and remove {path}, or choose another instance name"
+    )]
+    Shape {
+        /// The pin.
+        path: PathBuf,
+        /// Bytes of its values.
+        found: u32,
+        /// Bytes that this build expects.
+        wanted: u32,
+    },
+    /// The program array is full.
+    #[error("load handler {name}: all {limit} program places are taken; unload functions that are not used")]
+    NoPlace {
+        /// The handler.
+        name: String,
+        /// Places.
+        limit: usize,
+    },
+    /// An interface could not be attached to.
+    #[error("attach to {interface} at {hook}: {cause}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The hook.
+        hook: Hook,
+        /// Why not, and the way out.
+        cause: String,
+    },
+    /// A number is out of range.
+    #[error("{what} {number} is out of range: at most {most}")]
+    Range {
+        /// What the number counts.
+        what: &'static str,
+        /// The number.
+        number: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// A file operation in bpffs failed.
+    #[error("{operation} {path}: {source}; is bpffs mounted and writable for this user?")]
+    Pin {
+        /// What was tried.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The table entry is not there.
+    #[error("{operation}: {object} does not exist")]
+    Missing {
+        /// What was tried.
+        operation: &'static str,
+        /// What is missing.
+        object: String,
+    },
+}

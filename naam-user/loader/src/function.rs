@@ -1,0 +1,258 @@
+//! Functions: handlers loaded into the datapath, replaced under load, unloaded.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use naam_abi::handler::{META_WRITES, Meta};
+use naam_abi::limits::{
+    APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS,
+};
+use naam_abi::tables::{
+    APP_TAG, APP_TIMED, PROGRAM_COSTLY, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED, PROGRAM_WRITES,
+    ProgramConfig, ProgramRef,
+};
+use naam_sys::program::Log;
+use naam_sys::{Map, MapSpec, MapType, Program};
+
+use crate::bind;
+use crate::datapath::Datapath;
+use crate::error::LoaderError;
+use crate::hook::Hook;
+use crate::splice::{HandlerCode, splice};
+
+/// Steps above this cost look at the clock each time.
+const COSTLY: u64 = 512;
+
+/// A handler to be loaded.
+#[derive(Debug)]
+pub struct Handler<'a> {
+    /// Its app.
+    pub app: u16,
+    /// Its function number in the app.
+    pub function: u16,
+    /// Its version, from 1.
+    pub version: u16,
+    /// What it says about itself.
+    pub meta: Meta,
+    /// Its name.
+    pub name: &'a str,
+    /// Its instructions, as admission passed them.
+    pub code: &'a HandlerCode,
+    /// Bytes of its view.
+    pub view_len: u32,
+    /// Instructions on its longest path.
+    pub cost: u64,
+    /// The app's regions, in binding order.
+    pub regions: &'a [&'a Map],
+    /// Hooks to load it for.
+    pub hooks: &'a [Hook],
+    /// How much the verifier shall say.
+    pub log: Log,
+}
+
+/// What became of a load.
+#[derive(Debug)]
+pub struct LoadedHandler {
+    /// Where it stands in the program arrays.
+    pub program: u32,
+    /// The kernel's programs by hook.
+    pub programs: Vec<(Hook, Program)>,
+    /// Instructions that the verifier walked through, by hook.
+    pub verified_insns: Vec<(Hook, u32)>,
+    /// Time the kernel took, by hook.
+    pub load_time: Vec<(Hook, Duration)>,
+    /// The verifier's logs, by hook, if they were asked for.
+    pub logs: Vec<(Hook, String)>,
+}
+
+fn range(what: &'static str, number: u64, most: u64) -> Result<(), LoaderError> {
+    if number > most { Err(LoaderError::Range { what, number, most }) } else { Ok(()) }
+}
+
+impl Datapath {
+    /// Loads a handler and makes it the one that serves. A version that served before goes on
+    /// serving messages that name it, until [`Datapath::drained`].
+    pub fn load(&self, handler: &Handler<'_>) -> Result<LoadedHandler, LoaderError> {
+        let loaded = self.prepare(handler)?;
+        let (app, function) = (handler.app, handler.function);
+        let (current, draining) = self.tables.function(app, function);
+        if draining.is_some() {
+            self.drained(app, function)?;
+        }
+        // In this order a message that names the old version finds it at every moment.
+        self.tables.set_draining(app, function, current);
+        let program = ProgramRef { version: handler.version, program: loaded.program };
+        self.tables.set_current(app, function, Some(program));
+        Ok(loaded)
+    }
+
+    /// Loads a handler's programs and puts them into the program arrays, without serving them.
+    fn prepare(&self, handler: &Handler<'_>) -> Result<LoadedHandler, LoaderError> {
+        range("app", handler.app.into(), APPS_MAX as u64 - 1)?;
+        range("function", handler.function.into(), FUNCTIONS_MAX as u64 - 1)?;
+        range("regions", handler.regions.len() as u64, REGIONS_MAX as u64)?;
+        if handler.meta.flags & META_WRITES != 0 {
+            range("reply_max of a writing handler", handler.meta.reply_max.into(), SLOT_REPLY_BYTES as u64)?;
+        }
+        let config = self.constants(handler);
+        let scratch = self.scratch(handler.app)?;
+        let maps = self.bindings(handler, &scratch);
+        let program = self.free_place(handler.name)?;
+        let mut loaded = LoadedHandler {
+            program,
+            programs: Vec::new(),
+            verified_insns: Vec::new(),
+            load_time: Vec::new(),
+            logs: Vec::new(),
+        };
+        for &hook in handler.hooks {
+            let template = self.shell.template(hook, self.may_goto)?;
+            let spliced = splice(&self.shell, template, handler.code);
+            let started = Instant::now();
+            let result = bind::load(&self.shell, &spliced, &maps, &config, handler.name, hook, handler.log)?;
+            loaded.load_time.push((hook, started.elapsed()));
+            loaded.verified_insns.push((hook, result.verified_insns));
+            loaded.logs.push((hook, result.log));
+            loaded.programs.push((hook, result.program));
+        }
+        for (hook, kernel_program) in &loaded.programs {
+            self.array(*hook).update_fd(program, kernel_program.as_fd())?;
+            let path = self.function_pin(handler.app, handler.function, handler.version, *hook);
+            if let Some(parent) = path.parent() {
+                let failed = |source| LoaderError::Pin { operation: "create directory", path: path.clone(), source };
+                fs::create_dir_all(parent).map_err(failed)?;
+            }
+            kernel_program.pin_replacing(&path)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Ends the draining version of a function: messages that name it now get VERSION.
+    /// Returns the version, if one was draining.
+    pub fn drained(&self, app: u16, function: u16) -> Result<Option<u16>, LoaderError> {
+        let (_, draining) = self.tables.function(app, function);
+        let Some(reference) = draining else { return Ok(None) };
+        self.tables.set_draining(app, function, None);
+        self.forget(app, function, reference)?;
+        Ok(Some(reference.version))
+    }
+
+    /// Stops a function and removes its programs.
+    pub fn unload(&self, app: u16, function: u16) -> Result<(), LoaderError> {
+        self.drained(app, function)?;
+        let (current, _) = self.tables.function(app, function);
+        let object = || format!("function {function} of app {app}");
+        let reference =
+            current.ok_or_else(|| LoaderError::Missing { operation: "unload function", object: object() })?;
+        self.tables.set_current(app, function, None);
+        self.forget(app, function, reference)
+    }
+
+    fn forget(&self, app: u16, function: u16, reference: ProgramRef) -> Result<(), LoaderError> {
+        for hook in Hook::ALL {
+            self.array(hook).delete(&reference.program.to_ne_bytes())?;
+            let path = self.function_pin(app, function, reference.version, hook);
+            if path.exists() {
+                naam_sys::pin::unpin(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn function_pin(&self, app: u16, function: u16, version: u16, hook: Hook) -> PathBuf {
+        self.pins.join("functions").join(format!("app{app}_fn{function}_v{version}_{hook}"))
+    }
+
+    fn array(&self, hook: Hook) -> &Map {
+        match hook {
+            Hook::Xdp => &self.programs,
+            Hook::Tc => &self.programs_tc,
+        }
+    }
+
+    fn free_place(&self, name: &str) -> Result<u32, LoaderError> {
+        let taken: HashSet<u32> = self.tables.programs().iter().map(|reference| reference.program).collect();
+        let free = (0..PROGRAMS_MAX as u32).find(|place| !taken.contains(place));
+        free.ok_or_else(|| LoaderError::NoPlace { name: name.into(), limit: PROGRAMS_MAX })
+    }
+
+    fn constants(&self, handler: &Handler<'_>) -> ProgramConfig {
+        let app_flags = self.tables.app_flags(handler.app);
+        let choose = |condition: bool, flag: u32| if condition { flag } else { 0 };
+        let mut config = ProgramConfig {
+            app: handler.app.into(),
+            version: handler.version.into(),
+            flags: choose(handler.meta.flags & META_WRITES != 0, PROGRAM_WRITES)
+                | choose(app_flags & APP_TAG != 0, PROGRAM_TAG)
+                | choose(app_flags & APP_TIMED != 0, PROGRAM_TIMED)
+                | choose(!cfg!(target_arch = "x86_64"), PROGRAM_WEAKLY_ORDERED)
+                | choose(handler.cost > COSTLY, PROGRAM_COSTLY),
+            regions: handler.regions.len() as u32,
+            reply_max: handler.meta.reply_max,
+            steps_max: STEPS_MAX,
+            time_budget_ns: TIME_BUDGET_NS,
+            view_len: handler.view_len,
+            reserved: 0,
+            value_len: [0; REGIONS_MAX],
+            value_shift: [0; REGIONS_MAX],
+            values: [0; REGIONS_MAX],
+        };
+        for (place, region) in handler.regions.iter().enumerate() {
+            let info = region.info();
+            config.value_len[place] = info.value_size.into();
+            config.value_shift[place] = info.value_size.trailing_zeros();
+            config.values[place] = info.max_entries;
+        }
+        config
+    }
+
+    fn bindings<'a>(&'a self, handler: &Handler<'a>, scratch: &'a Map) -> HashMap<&'a str, BorrowedFd<'a>> {
+        let mut maps = HashMap::new();
+        for (name, _) in &self.shell.maps {
+            let name = name.as_str();
+            let map = match name {
+                "SCRATCH" => scratch,
+                "PROGRAMS" => &self.programs,
+                "PROGRAMS_TC" => &self.programs_tc,
+                "VISIT" => &self.visit,
+                _ => match name.strip_prefix("REGION_").and_then(|number| number.parse::<usize>().ok()) {
+                    Some(number) => handler.regions.get(number).copied().unwrap_or(&self.nothing),
+                    None => match self.tables.shared_map(name) {
+                        Some(map) => map,
+                        None => continue,
+                    },
+                },
+            };
+            maps.insert(name, map.as_fd());
+        }
+        maps
+    }
+
+    /// The app's scratch, made at its first handler.
+    fn scratch(&self, app: u16) -> Result<Map, LoaderError> {
+        let path = self.pins.join("scratch").join(format!("app{app}"));
+        let shape = self.shell.map("SCRATCH")?;
+        if path.exists() {
+            let map = Map::open_pinned(&path)?;
+            let found = map.info().value_size;
+            if found == shape.value_size {
+                return Ok(map);
+            }
+            return Err(LoaderError::Shape { path, found, wanted: shape.value_size });
+        }
+        let map = Map::create(&MapSpec {
+            name: "naam_scratch",
+            map_type: MapType::Array,
+            key_size: 4,
+            value_size: shape.value_size,
+            max_entries: naam_sys::map::possible_cpus()? as u32,
+            flags: 0,
+            btf: None,
+        })?;
+        map.pin(&path)?;
+        Ok(map)
+    }
+}

@@ -1,0 +1,31 @@
+//! The loader: brings NAAM's datapath into the kernel.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`datapath`] | an instance: pinned maps, entry programs (through aya), adoption after a restart |
+//! | [`attach`] | the entry on an interface: native XDP, generic XDP, TC; pinned links |
+//! | [`template`] | the shell object, taken apart once |
+//! | [`splice`] | a handler in the stub's place: instructions, functions, lines, BTF |
+//! | [`bind`] | maps and constants into a spliced program, and to the kernel |
+//! | [`function`] | handlers: load, replace under load, drain, unload |
+//! | [`tables`] | apps, functions, placements, sessions, counters |
+//!
+//! Needs kernel 6.1 with BTF, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and a bpffs.
+
+pub mod attach;
+pub mod bind;
+pub mod datapath;
+pub mod error;
+pub mod function;
+pub mod hook;
+pub mod splice;
+pub mod tables;
+pub mod template;
+
+pub use attach::{Attached, Attachment};
+pub use datapath::{Datapath, Objects, Options};
+pub use error::LoaderError;
+pub use function::{Handler, LoadedHandler};
+pub use hook::Hook;
+pub use splice::HandlerCode;
+pub use tables::Tables;

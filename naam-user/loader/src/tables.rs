@@ -1,0 +1,199 @@
+//! The pinned tables, written word by word through mappings.
+//!
+//! Programs read these tables while they change. Each entry is published by its first word: it is
+//! zeroed, the rest is written, then it is stored with release order.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, SESSIONS_MAX, SHARDS_MAX, SLOTS_MAX};
+use naam_abi::stats::AppStats;
+use naam_abi::tables::{AppEntry, FunctionEntry, ProgramRef, SessionEntry, SlotEntry, SteerEntry};
+use naam_sys::{Map, Mapping};
+
+use crate::error::LoaderError;
+
+/// An array whose entries are whole words.
+#[derive(Debug)]
+struct Words {
+    map: Map,
+    mapping: Mapping,
+    /// Words of an entry.
+    stride: u64,
+    entries: u64,
+}
+
+impl Words {
+    fn open(directory: &Path, name: &str, bytes: usize, entries: usize) -> Result<Self, LoaderError> {
+        let path = directory.join(name);
+        let map = Map::open_pinned(&path)?;
+        let found = map.info().value_size;
+        if found as usize != bytes {
+            return Err(LoaderError::Shape { path, found, wanted: bytes as u32 });
+        }
+        let mapping = map.mmap()?;
+        Ok(Self { map, mapping, stride: bytes as u64 / 8, entries: entries as u64 })
+    }
+
+    fn offset(&self, index: u64, word: u64) -> u64 {
+        assert!(index < self.entries && word < self.stride, "table indices are checked by the caller");
+        (index * self.stride + word) * 8
+    }
+
+    fn load(&self, index: u64, word: u64) -> u64 {
+        self.mapping.load(self.offset(index, word), Ordering::Acquire).expect("inside the mapping")
+    }
+
+    fn store(&self, index: u64, word: u64, value: u64) {
+        self.mapping.store(self.offset(index, word), value, Ordering::Release).expect("inside the mapping");
+    }
+
+    fn publish(&self, index: u64, words: &[u64]) {
+        self.store(index, 0, 0);
+        for (at, word) in (1..).zip(&words[1..]) {
+            self.store(index, at, *word);
+        }
+        self.store(index, 0, words[0]);
+    }
+}
+
+/// All tables of an instance.
+#[derive(Debug)]
+pub struct Tables {
+    apps: Words,
+    functions: Words,
+    steer: Words,
+    sessions: Words,
+    slots: Words,
+    stats: Map,
+}
+
+impl Tables {
+    /// Opens the pinned maps of `directory`.
+    pub fn open(directory: &Path) -> Result<Self, LoaderError> {
+        Ok(Self {
+            apps: Words::open(directory, "APPS", size_of::<AppEntry>(), APPS_MAX)?,
+            functions: Words::open(
+                directory,
+                "FUNCTIONS",
+                size_of::<FunctionEntry>(),
+                APPS_MAX * FUNCTIONS_MAX,
+            )?,
+            steer: Words::open(directory, "STEER", 8, APPS_MAX * SHARDS_MAX)?,
+            sessions: Words::open(directory, "SESSIONS", size_of::<SessionEntry>(), SESSIONS_MAX)?,
+            slots: Words::open(directory, "SLOTS", size_of::<SlotEntry>(), SESSIONS_MAX * SLOTS_MAX)?,
+            stats: Map::open_pinned(&directory.join("APP_STATS"))?,
+        })
+    }
+
+    /// Publishes an app.
+    pub fn set_app(&self, app: u16, entry: &AppEntry) {
+        let first = u64::from(entry.regions) << 32 | u64::from(entry.flags);
+        self.apps.publish(app.into(), &[first, entry.key.k0, entry.key.k1, 0, 0, 0, 0, 0]);
+    }
+
+    /// Whether the app is served.
+    pub fn app_flags(&self, app: u16) -> u32 {
+        self.apps.load(app.into(), 0) as u32
+    }
+
+    fn function_index(app: u16, function: u16) -> u64 {
+        u64::from(app) * FUNCTIONS_MAX as u64 + u64::from(function)
+    }
+
+    /// The function's versions: the one that serves, and the one that drains.
+    pub fn function(&self, app: u16, function: u16) -> (Option<ProgramRef>, Option<ProgramRef>) {
+        let index = Self::function_index(app, function);
+        let read = |word| Some(ProgramRef::from_word(self.functions.load(index, word))).filter(|r| r.version != 0);
+        (read(0), read(1))
+    }
+
+    /// Sets the version that serves; `None` stops the function.
+    pub fn set_current(&self, app: u16, function: u16, program: Option<ProgramRef>) {
+        self.functions.store(Self::function_index(app, function), 0, program.map_or(0, ProgramRef::to_word));
+    }
+
+    /// Sets the version that drains.
+    pub fn set_draining(&self, app: u16, function: u16, program: Option<ProgramRef>) {
+        self.functions.store(Self::function_index(app, function), 1, program.map_or(0, ProgramRef::to_word));
+    }
+
+    /// All program references in use.
+    pub fn programs(&self) -> Vec<ProgramRef> {
+        let words = (0..self.functions.entries).flat_map(|index| [(index, 0), (index, 1)]);
+        let references = words.map(|(index, word)| ProgramRef::from_word(self.functions.load(index, word)));
+        references.filter(|reference| reference.version != 0).collect()
+    }
+
+    /// A shard's placement.
+    pub fn placement(&self, app: u16, shard: u16) -> SteerEntry {
+        SteerEntry::from_word(self.steer.load(u64::from(app) * SHARDS_MAX as u64 + u64::from(shard), 0))
+    }
+
+    /// Moves a shard: one store, seen by the next datagram.
+    pub fn set_placement(&self, app: u16, shard: u16, entry: SteerEntry) {
+        self.steer.store(u64::from(app) * SHARDS_MAX as u64 + u64::from(shard), 0, entry.to_word());
+    }
+
+    /// Publishes a session, after clearing its request slots.
+    pub fn open_session(&self, entry: &SessionEntry) {
+        let index = u64::from(entry.session) % SESSIONS_MAX as u64;
+        self.sessions.store(index, 0, 0);
+        for slot in 0..SLOTS_MAX as u64 {
+            self.slots.store(index * SLOTS_MAX as u64 + slot, 0, 0);
+        }
+        let first = u64::from(entry.app) << 32 | u64::from(entry.session);
+        let (rights, raw) = (u64::from_le_bytes(entry.handler_rights), u64::from_le_bytes(entry.raw_rights));
+        self.sessions.publish(index, &[first, rights, raw, entry.key.k0, entry.key.k1, 0, 0, 0]);
+    }
+
+    /// Ends a session if it is still the entry's.
+    pub fn close_session(&self, session: u32) {
+        let index = u64::from(session) % SESSIONS_MAX as u64;
+        if self.sessions.load(index, 0) as u32 == session {
+            self.sessions.store(index, 0, 0);
+        }
+    }
+
+    /// Sessions that the kernel serves: number and app.
+    pub fn sessions(&self) -> Vec<(u32, u16)> {
+        let words = (0..SESSIONS_MAX as u64).map(|index| self.sessions.load(index, 0));
+        words.filter(|word| *word as u32 != 0).map(|word| (word as u32, (word >> 32) as u16)).collect()
+    }
+
+    /// An app's counters, all CPUs added up; `APPS_MAX` for datagrams of no app.
+    pub fn stats(&self, app: u32) -> Result<AppStats, LoaderError> {
+        let per_cpu = self.stats.lookup_per_cpu(&app.to_ne_bytes())?.unwrap_or_default();
+        let mut sum = [0u64; size_of::<AppStats>() / 8];
+        for value in &per_cpu {
+            for (total, word) in sum.iter_mut().zip(value.chunks_exact(8)) {
+                *total = total.wrapping_add(u64::from_ne_bytes(word.try_into().expect("chunks of eight")));
+            }
+        }
+        Ok(AppStats {
+            datagrams: sum[0],
+            replies: sum[1],
+            bytes: sum[2],
+            messages: sum[3],
+            steps: sum[4],
+            duplicates: sum[5],
+            busy_ns: sum[6],
+            reserved: sum[7],
+            drops: sum[8..24].try_into().expect("16 words"),
+            statuses: sum[24..56].try_into().expect("32 words"),
+        })
+    }
+
+    /// The maps' descriptors by the names that the shell object uses.
+    pub(crate) fn shared_map(&self, name: &str) -> Option<&Map> {
+        Some(match name {
+            "APPS" => &self.apps.map,
+            "FUNCTIONS" => &self.functions.map,
+            "STEER" => &self.steer.map,
+            "SESSIONS" => &self.sessions.map,
+            "SLOTS" => &self.slots.map,
+            "APP_STATS" => &self.stats,
+            _ => return None,
+        })
+    }
+}
