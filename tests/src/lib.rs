@@ -1,4 +1,18 @@
+<<<<<<< HEAD
 //! Tests of NAAM that take a kernel and root; run them by `cargo xtask test --tier prog` and `--tier net`.
 //!
 //! One file a subject in `tests/`: `prog_*.rs` sends packets through programs by BPF_PROG_TEST_RUN, `net_*.rs` over
 //! the namespaces of `naam-testbed`. A test that cannot run on a machine prints `SKIPPED name: reason` and returns.
+=======
+//! What the tests share.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`objects`] | the BPF objects of this build |
+//! | [`bench`] | one instance of the datapath, its own pins, torn down at the end |
+//! | [`frame`] | frames crafted byte by byte, independent of the product's own encoder |
+
+pub mod bench;
+pub mod frame;
+pub mod objects;
+>>>>>>> b1d428a (wip: shell converges; tests)

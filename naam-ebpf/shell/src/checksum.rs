@@ -9,6 +9,7 @@
 use crate::{
     frame::Frame,
     loops::{Looping, Turn},
+    visit::Visit,
     words::Words,
 };
 
@@ -65,9 +66,10 @@ impl<F: Frame> Turn for Summing<F> {
     }
 }
 
-/// Writes the checksum of a reply whose datagram of `length` bytes starts at `at`.
+/// Writes the checksum of the reply to `visit`.
 #[inline(always)]
-pub fn write<F: Frame, L: Looping>(frame: F, ip: u64, at: u64, length: u32, v6: bool) -> Option<()> {
+pub fn write<F: Frame, L: Looping>(frame: F, visit: &Visit) -> Option<()> {
+    let (ip, at, length, v6) = (u64::from(visit.ip), u64::from(visit.datagram), visit.length, visit.v6 != 0);
     let udp_at = at - UDP_BYTES;
     let udp_length = length as u16 + UDP_BYTES as u16;
     if F::KEEPS_PARTIAL_CHECKSUM {
@@ -84,7 +86,7 @@ pub fn write<F: Frame, L: Looping>(frame: F, ip: u64, at: u64, length: u32, v6: 
         let udp = frame.bytes(udp_at, UDP_BYTES as usize)?;
         // SAFETY: eight bytes were checked; the checksum's own field counts as zero.
         let header = unsafe { udp.cast::<u64>().read_unaligned() } & 0x0000_ffff_ffff_ffff;
-        let words = Words::new(at, u64::from(length), 0);
+        let words = Words::new(at, u64::from(length), 0)?;
         let mut summing = Summing { frame, sum: pseudo + halves(header), words };
         L::repeat(Words::TURNS, &mut summing);
         checksum = !fold(summing.sum);

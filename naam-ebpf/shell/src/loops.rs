@@ -7,6 +7,8 @@
 use aya_ebpf::helpers::generated::bpf_loop;
 use core::{arch::asm, ffi::c_void};
 
+use crate::opaque::opaque;
+
 /// A loop's body and what it works on.
 pub trait Turn {
     /// One turn; false ends the loop.
@@ -15,8 +17,13 @@ pub trait Turn {
 
 /// Which loop a program variant uses.
 pub trait Looping {
-    /// Takes turns until one returns false, at most `turns`.
+    /// Takes turns until one returns false, at most `turns`. For small bodies: what they work on
+    /// stays in registers.
     fn repeat<T: Turn>(turns: u32, body: &mut T);
+
+    /// The same, in a function of its own. For large bodies: wherever in them the loop ends, the
+    /// verifier goes on in one state behind the call, not in one for each way out.
+    fn repeat_apart<T: Turn>(turns: u32, body: &mut T);
 }
 
 /// Loops by `may_goto` (kernel 6.9).
@@ -32,6 +39,11 @@ impl Looping for MayGoto {
     fn repeat<T: Turn>(_turns: u32, body: &mut T) {
         while !exhausted() && body.turn() {}
     }
+
+    #[inline(always)]
+    fn repeat_apart<T: Turn>(_turns: u32, body: &mut T) {
+        opaque(apart(body));
+    }
 }
 
 impl Looping for BpfLoop {
@@ -41,6 +53,21 @@ impl Looping for BpfLoop {
         // SAFETY: the kernel calls `callback` with `body`, which outlives the helper call.
         unsafe { bpf_loop(turns, callback::<T> as *mut c_void, body.cast(), 0) };
     }
+
+    /// `bpf_loop`'s callback is such a function already.
+    #[inline(always)]
+    fn repeat_apart<T: Turn>(turns: u32, body: &mut T) {
+        Self::repeat(turns, body);
+    }
+}
+
+/// The loop in a function of its own. It returns something, and its caller uses it, because an exit
+/// reads r0: otherwise whatever stands in r0 would count as live at the loop's head, and each turn
+/// with something else in it as a new state.
+#[inline(never)]
+fn apart<T: Turn>(body: &mut T) -> u64 {
+    while !exhausted() && body.turn() {}
+    opaque(0)
 }
 
 /// `bpf_loop`'s callback: 1 ends the loop.

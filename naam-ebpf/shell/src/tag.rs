@@ -34,7 +34,7 @@ pub fn tag<F: Frame, L: Looping>(frame: F, base: u64, length: u32, key: Key) -> 
         // SAFETY: the header was checked.
         hash = hash.word(unsafe { header.cast::<u64>().add(i).read_unaligned() });
     }
-    let words = Words::new(base, u64::from(length), HEADER_BYTES as u64);
+    let words = Words::new(base, u64::from(length), HEADER_BYTES as u64)?;
     let mut tagging = Tagging { frame, hash, words };
     L::repeat(Words::TURNS, &mut tagging);
     Some(tagging.hash.finish(length as usize - 8))

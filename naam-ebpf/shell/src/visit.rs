@@ -27,6 +27,8 @@ pub struct Visit {
     pub key: naam_abi::siphash::Key,
     /// The session's rights through handlers, a byte per region.
     pub rights: u64,
+    /// Bytes that a walk over the datagram has still before it; see [`crate::words`].
+    pub left: u64,
 }
 
 impl Visit {

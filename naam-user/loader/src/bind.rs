@@ -19,6 +19,9 @@ const PSEUDO_MAP_FD: u8 = 1;
 /// `src` of a ld_imm64 that takes an address in a map's only value.
 const PSEUDO_MAP_VALUE: u8 = 2;
 
+/// `enum bpf_attach_type`: XDP.
+const BPF_XDP: u32 = 37;
+
 /// Loads `spliced` with its maps. `maps` names every map of the shell but `.rodata`, which is made
 /// here from `config` and frozen: the verifier then takes it for constants.
 pub fn load(
@@ -49,15 +52,18 @@ pub fn load(
         at += 2;
     }
     let btf = Btf::load(&spliced.btf).map_err(|error| refused(name, hook, &error))?;
-    let program_type = match hook {
-        Hook::Xdp => ProgramType::Xdp,
-        Hook::Tc => ProgramType::SchedCls,
+    // A program array takes programs of one type and one attach type: those of the entry, which aya
+    // loads with BPF_XDP.
+    let (program_type, expected_attach_type) = match hook {
+        Hook::Xdp => (ProgramType::Xdp, BPF_XDP),
+        Hook::Tc => (ProgramType::SchedCls, 0),
     };
     let kernel_name: String = format!("naam_{name}").chars().take(15).collect();
     let spec = ProgramSpec {
         btf: Some(&btf),
         func_info: &spliced.functions,
         line_info: &spliced.lines,
+        expected_attach_type,
         log,
         ..ProgramSpec::new(program_type, &kernel_name, &insns)
     };
@@ -65,7 +71,7 @@ pub fn load(
 }
 
 fn refused(name: &str, hook: Hook, error: &naam_sys::LoadError) -> LoaderError {
-    LoaderError::Verifier { name: name.into(), hook, cause: error.to_string() }
+    LoaderError::Verifier { name: name.into(), hook, cause: error.to_string(), log: error.log.clone() }
 }
 
 /// The program's own frozen `.rodata`.

@@ -64,7 +64,9 @@ impl Datapath {
     /// Sets up an instance, or adopts what an earlier process of it has pinned.
     pub fn open(options: &Options, objects: Objects<'_>) -> Result<Self, LoaderError> {
         let maps = options.pins.join("maps");
-        naam_sys::pin::ensure_bpffs(options.pins.parent().unwrap_or(&options.pins))?;
+        // The file system's root is the first ancestor that exists.
+        let root = options.pins.ancestors().find(|path| path.exists()).unwrap_or(&options.pins);
+        naam_sys::pin::ensure_bpffs(root)?;
         for directory in [&maps, &options.pins.join("links"), &options.pins.join("scratch")] {
             fs::create_dir_all(directory).map_err(|source| LoaderError::Pin {
                 operation: "create directory",

@@ -35,8 +35,10 @@ pub enum LoaderError {
         name: String,
         /// The hook.
         hook: Hook,
-        /// The verifier's words.
+        /// The verifier's last words.
         cause: String,
+        /// All that it said.
+        log: String,
     },
     /// A pinned map is not of this build's shape.
     #[error(

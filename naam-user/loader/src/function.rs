@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use naam_abi::handler::{META_WRITES, Meta};
+use naam_abi::handler::META_WRITES;
 use naam_abi::limits::{
     APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS,
 };
@@ -14,6 +14,7 @@ use naam_abi::tables::{
     APP_TAG, APP_TIMED, PROGRAM_COSTLY, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED, PROGRAM_WRITES,
     ProgramConfig, ProgramRef,
 };
+use naam_admission::Admitted;
 use naam_sys::program::Log;
 use naam_sys::{Map, MapSpec, MapType, Program};
 
@@ -21,7 +22,7 @@ use crate::bind;
 use crate::datapath::Datapath;
 use crate::error::LoaderError;
 use crate::hook::Hook;
-use crate::splice::{HandlerCode, splice};
+use crate::splice::splice;
 
 /// Steps above this cost look at the clock each time.
 const COSTLY: u64 = 512;
@@ -35,16 +36,8 @@ pub struct Handler<'a> {
     pub function: u16,
     /// Its version, from 1.
     pub version: u16,
-    /// What it says about itself.
-    pub meta: Meta,
-    /// Its name.
-    pub name: &'a str,
-    /// Its instructions, as admission passed them.
-    pub code: &'a HandlerCode,
-    /// Bytes of its view.
-    pub view_len: u32,
-    /// Instructions on its longest path.
-    pub cost: u64,
+    /// The handler, as admission passed it.
+    pub code: &'a Admitted,
     /// The app's regions, in binding order.
     pub regions: &'a [&'a Map],
     /// Hooks to load it for.
@@ -94,13 +87,13 @@ impl Datapath {
         range("app", handler.app.into(), APPS_MAX as u64 - 1)?;
         range("function", handler.function.into(), FUNCTIONS_MAX as u64 - 1)?;
         range("regions", handler.regions.len() as u64, REGIONS_MAX as u64)?;
-        if handler.meta.flags & META_WRITES != 0 {
-            range("reply_max of a writing handler", handler.meta.reply_max.into(), SLOT_REPLY_BYTES as u64)?;
+        if handler.code.meta.flags & META_WRITES != 0 {
+            range("reply_max of a writing handler", handler.code.meta.reply_max.into(), SLOT_REPLY_BYTES as u64)?;
         }
         let config = self.constants(handler);
         let scratch = self.scratch(handler.app)?;
         let maps = self.bindings(handler, &scratch);
-        let program = self.free_place(handler.name)?;
+        let program = self.free_place(handler.code.name())?;
         let mut loaded = LoadedHandler {
             program,
             programs: Vec::new(),
@@ -112,7 +105,7 @@ impl Datapath {
             let template = self.shell.template(hook, self.may_goto)?;
             let spliced = splice(&self.shell, template, handler.code);
             let started = Instant::now();
-            let result = bind::load(&self.shell, &spliced, &maps, &config, handler.name, hook, handler.log)?;
+            let result = bind::load(&self.shell, &spliced, &maps, &config, handler.code.name(), hook, handler.log)?;
             loaded.load_time.push((hook, started.elapsed()));
             loaded.verified_insns.push((hook, result.verified_insns));
             loaded.logs.push((hook, result.log));
@@ -185,16 +178,16 @@ impl Datapath {
         let mut config = ProgramConfig {
             app: handler.app.into(),
             version: handler.version.into(),
-            flags: choose(handler.meta.flags & META_WRITES != 0, PROGRAM_WRITES)
+            flags: choose(handler.code.meta.flags & META_WRITES != 0, PROGRAM_WRITES)
                 | choose(app_flags & APP_TAG != 0, PROGRAM_TAG)
                 | choose(app_flags & APP_TIMED != 0, PROGRAM_TIMED)
                 | choose(!cfg!(target_arch = "x86_64"), PROGRAM_WEAKLY_ORDERED)
-                | choose(handler.cost > COSTLY, PROGRAM_COSTLY),
+                | choose(handler.code.cost > COSTLY, PROGRAM_COSTLY),
             regions: handler.regions.len() as u32,
-            reply_max: handler.meta.reply_max,
+            reply_max: handler.code.meta.reply_max,
             steps_max: STEPS_MAX,
             time_budget_ns: TIME_BUDGET_NS,
-            view_len: handler.view_len,
+            view_len: handler.code.view.bytes() as u32,
             reserved: 0,
             value_len: [0; REGIONS_MAX],
             value_shift: [0; REGIONS_MAX],

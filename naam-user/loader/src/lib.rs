@@ -27,5 +27,4 @@ pub use datapath::{Datapath, Objects, Options};
 pub use error::LoaderError;
 pub use function::{Handler, LoadedHandler};
 pub use hook::Hook;
-pub use splice::HandlerCode;
 pub use tables::Tables;

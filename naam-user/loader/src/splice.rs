@@ -1,6 +1,7 @@
 //! Splice: a handler's instructions take the stub's place in a shell template.
 
 use aya_obj::btf::{Btf, BtfType, Func, FuncLinkage};
+use naam_admission::Admitted;
 use naam_sys::Insn;
 use naam_sys::program::{FuncInfo, LineInfo};
 
@@ -12,32 +13,6 @@ const LD_IMM64: u8 = 0x18;
 const PSEUDO_CALL: u8 = 1;
 /// `src` of a ld_imm64 that takes a function's address.
 const PSEUDO_FUNC: u8 = 4;
-
-/// A handler as admission passed it: its entry function, and the local functions behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandlerCode {
-    /// Instructions; calls are relative and stay inside.
-    pub insns: Vec<Insn>,
-    /// Name and first instruction of each function, ascending; the entry function first, at 0.
-    pub functions: Vec<(String, u32)>,
-    /// Lines of the author's source, ascending.
-    pub lines: Vec<SourceLine>,
-}
-
-/// A line of the author's source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceLine {
-    /// The instruction that it is for.
-    pub insn: u32,
-    /// File name.
-    pub file: String,
-    /// Text.
-    pub text: String,
-    /// Line number, from 1.
-    pub line: u32,
-    /// Column, from 1; 0 if unknown.
-    pub column: u32,
-}
 
 /// A program ready to be bound to its maps and loaded.
 #[derive(Clone, Debug)]
@@ -60,7 +35,7 @@ pub struct Spliced {
 ///
 /// # Panics
 /// If the template does not hold the stub, which [`Shell::parse`] rules out.
-pub fn splice(shell: &Shell, template: &Template, handler: &HandlerCode) -> Spliced {
+pub fn splice(shell: &Shell, template: &Template, handler: &Admitted) -> Spliced {
     let mut starts = template.functions.iter().map(|function| function.insn_off).collect::<Vec<_>>();
     starts.sort_unstable();
     let stub = template.functions.iter().find(|function| function.type_id == shell.stub);
@@ -71,7 +46,7 @@ pub fn splice(shell: &Shell, template: &Template, handler: &HandlerCode) -> Spli
     let mut insns = Vec::with_capacity(template.insns.len() + handler.insns.len());
     for (at, insn) in (0u32..).zip(&template.insns) {
         if at == start {
-            insns.extend_from_slice(&handler.insns);
+            insns.extend(handler.insns.iter().map(|insn| Insn::from_bytes(insn.to_bytes())));
         }
         if (start..end).contains(&at) {
             continue;
@@ -93,10 +68,10 @@ pub fn splice(shell: &Shell, template: &Template, handler: &HandlerCode) -> Spli
             functions.push(FuncInfo { insn_off: moved(function.insn_off), ..*function });
         }
     }
-    for (number, (name, at)) in handler.functions.iter().enumerate() {
+    for (number, function) in handler.functions.iter().enumerate() {
         let linkage = if number == 0 { FuncLinkage::Global } else { FuncLinkage::Static };
-        let type_id = add_function(&mut btf, name, shell.prototype, linkage);
-        functions.push(FuncInfo { insn_off: start + at, type_id });
+        let type_id = add_function(&mut btf, &function.name, shell.prototype, linkage);
+        functions.push(FuncInfo { insn_off: start + function.first as u32, type_id });
     }
     functions.sort_by_key(|function| function.insn_off);
 
@@ -128,7 +103,7 @@ fn identifier(name: &str) -> String {
 }
 
 /// The handler's lines, with one for the start of every function: the kernel demands those.
-fn handler_lines(btf: &mut Btf, handler: &HandlerCode, start: u32) -> Vec<LineInfo> {
+fn handler_lines(btf: &mut Btf, handler: &Admitted, start: u32) -> Vec<LineInfo> {
     const LINE_MAX: u32 = (1 << 22) - 1;
     const COLUMN_MAX: u32 = (1 << 10) - 1;
     // The kernel refuses control characters in strings of line info.
@@ -137,16 +112,17 @@ fn handler_lines(btf: &mut Btf, handler: &HandlerCode, start: u32) -> Vec<LineIn
         .lines
         .iter()
         .map(|line| LineInfo {
-            insn_off: start + line.insn,
-            file_name_off: btf.add_string(&clean(&line.file)),
-            line_off: btf.add_string(&clean(&line.text)),
-            line_col: line.line.min(LINE_MAX) << 10 | line.column.min(COLUMN_MAX),
+            insn_off: start + line.insn as u32,
+            file_name_off: btf.add_string(&clean(&line.source.file)),
+            line_off: btf.add_string(&clean(&line.source.text)),
+            line_col: line.source.line.min(LINE_MAX) << 10 | line.source.column.min(COLUMN_MAX),
         })
         .collect();
-    for (name, at) in &handler.functions {
-        if !handler.lines.iter().any(|line| line.insn == *at) {
-            let name = btf.add_string(&identifier(name));
-            lines.push(LineInfo { insn_off: start + at, file_name_off: name, line_off: name, line_col: 0 });
+    for function in &handler.functions {
+        if !handler.lines.iter().any(|line| line.insn == function.first) {
+            let name = btf.add_string(&identifier(&function.name));
+            let insn_off = start + function.first as u32;
+            lines.push(LineInfo { insn_off, file_name_off: name, line_off: name, line_col: 0 });
         }
     }
     lines

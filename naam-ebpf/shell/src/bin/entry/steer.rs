@@ -2,7 +2,7 @@
 
 use naam_abi::{
     limits::{APPS_MAX, FUNCTIONS_MAX, SESSIONS_MAX, SHARDS_MAX},
-    siphash::{Key, PUBLIC_KEY},
+    siphash::PUBLIC_KEY,
     stats::Drop,
     tables::{APP_SERVING, APP_TAG, ProgramRef, Site, SteerEntry},
     wire::{Kind, Status},
@@ -13,7 +13,7 @@ use naam_shell::{
     frame::{Frame, Verdict},
     loops::Looping,
     maps::{APPS, FUNCTIONS, SESSIONS, STEER},
-    reply::{self, Answer, Place},
+    reply::{self, Answer},
     tag,
     visit::Visit,
 };
@@ -46,22 +46,24 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
         return F::DROP;
     }
     let placement = STEER.get(datagram.app * SHARDS_MAX as u32 + datagram.shard).copied().unwrap_or_default();
+    let Some(visit) = Visit::get() else { return F::DROP };
+    *visit = Visit {
+        ip: datagram.ip as u32,
+        datagram: datagram.at as u32,
+        length: datagram.length,
+        v6: u32::from(datagram.v6),
+        app: datagram.app,
+        shard: datagram.shard,
+        count: datagram.count,
+        session: datagram.session,
+        placement,
+        key,
+        rights: 0,
+        left: 0,
+    };
     let refusal = match find(datagram, serving, placement) {
         Ok((program, rights)) => {
-            let Some(visit) = Visit::get() else { return F::DROP };
-            *visit = Visit {
-                ip: datagram.ip as u32,
-                datagram: datagram.at as u32,
-                length: datagram.length,
-                v6: u32::from(datagram.v6),
-                app: datagram.app,
-                shard: datagram.shard,
-                count: datagram.count,
-                session: datagram.session,
-                placement,
-                key,
-                rights,
-            };
+            visit.rights = rights;
             frame.tail_call(program);
             count::drop(datagram.app, Drop::Program);
             return F::DROP;
@@ -71,7 +73,8 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     if let Some(stats) = count::of(datagram.app) {
         count::status(stats, refusal.status as u16);
     }
-    refuse::<F, L>(frame, datagram, &refusal, placement, tagged.then_some(key))
+    let answer = Answer { kind: Kind::Error, status: refusal.status, handler: refusal.handler };
+    reply::send::<F, L>(frame, visit, tagged, &answer)
 }
 
 /// The program that serves the datagram, and the session's rights.
@@ -109,18 +112,4 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(u32, u64)
     } else {
         Err(Refusal { status: Status::Version, handler: current.version })
     }
-}
-
-/// Sends the datagram back unrun.
-#[inline(always)]
-fn refuse<F: Frame, L: Looping>(
-    frame: F,
-    datagram: &Datagram,
-    refusal: &Refusal,
-    placement: u64,
-    key: Option<Key>,
-) -> Verdict {
-    let place = Place { ip: datagram.ip, at: datagram.at, length: datagram.length, v6: datagram.v6, app: datagram.app };
-    let answer = Answer { kind: Kind::Error, status: refusal.status, handler: refusal.handler, placement, key };
-    reply::send::<F, L>(frame, &place, &answer)
 }

@@ -18,8 +18,8 @@ use naam_shell::{
     count,
     frame::{Frame, Verdict},
     loops::{Looping, Turn},
-    opaque::opaque,
-    reply::{self, Answer, Place},
+    opaque::{clear_unused_arguments, opaque},
+    reply::{self, Answer},
     visit::Visit,
 };
 
@@ -33,7 +33,7 @@ use crate::{
 /// What the shell itself keeps of a message: nothing here was written by a handler.
 #[repr(C)]
 pub struct Lane {
-    /// [`BEGUN`], [`SERVED`], or the pending [`Step`].
+    /// [`BEGUN`], [`ENDED`], [`SERVED`], or the pending [`Step`].
     op: u32,
     /// Steps run.
     steps: u32,
@@ -49,12 +49,24 @@ pub struct Lane {
     sequence: u32,
     /// Whether the slot is claimed.
     claimed: u32,
+    /// Whether an op has changed memory.
+    effects: u32,
+    /// How it ends: [`Status`] in the low half, `MESSAGE_*` flags above.
+    ///
+    /// Ends go through memory on purpose: the verifier knows a constant in a register and would
+    /// follow every end separately to the datagram's last byte.
+    end: u32,
+    /// Bytes of its reply.
+    reply_len: u32,
+    reserved: u32,
 }
 
 /// Lane state: arguments taken in, no step run.
 const BEGUN: u32 = 100;
+/// Lane state: its end is known.
+const ENDED: u32 = 101;
 /// Lane state: answered.
-const SERVED: u32 = 101;
+const SERVED: u32 = 102;
 
 /// Passes of the loop.
 const BEGIN: u32 = 0;
@@ -112,17 +124,31 @@ struct Running<F> {
     stats: *mut AppStats,
 }
 
-/// How a message ends.
-struct End {
-    status: Status,
-    reply_len: u32,
-    flags: u8,
+/// What the handler sees in its next step.
+enum Window {
+    /// Zeros.
+    Nothing,
+    /// What its READ gave.
+    Read,
 }
 
-impl From<Status> for End {
+impl Lane {
+    /// Notes how the message ends.
     #[inline(always)]
-    fn from(status: Status) -> Self {
-        Self { status, reply_len: 0, flags: MESSAGE_SERVED }
+    fn end(&mut self, status: u16, flags: u8, reply_len: u32) {
+        let lane: *mut Self = self;
+        // SAFETY: plain fields; volatile, so that the values leave their registers.
+        unsafe {
+            (&raw mut (*lane).end).write_volatile(u32::from(status) | u32::from(flags) << 16);
+            (&raw mut (*lane).reply_len).write_volatile(reply_len);
+            (&raw mut (*lane).op).write_volatile(ENDED);
+        }
+    }
+
+    /// Notes an end without reply.
+    #[inline(always)]
+    fn fail(&mut self, status: Status) {
+        self.end(status as u16, MESSAGE_SERVED, 0);
     }
 }
 
@@ -148,7 +174,7 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
         (*scratch).steps = 0;
     }
     let mut running = Running { frame, visit, scratch, stats };
-    L::repeat(TURNS, &mut running);
+    L::repeat_apart(TURNS, &mut running);
     // SAFETY: as above.
     let (active, steps) = unsafe { ((*scratch).active, (*scratch).steps) };
     stats.steps += steps;
@@ -157,21 +183,8 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
         return F::DROP;
     }
     stats.messages += u64::from(visit.count);
-    let answer = Answer {
-        kind: Kind::Reply,
-        status: Status::Ok,
-        handler: constant!(version) as u16,
-        placement: visit.placement,
-        key: has(PROGRAM_TAG).then_some(visit.key),
-    };
-    let place = Place {
-        ip: u64::from(visit.ip),
-        at: u64::from(visit.datagram),
-        length: visit.length,
-        v6: visit.v6 != 0,
-        app: visit.app,
-    };
-    let verdict = reply::send::<F, L>(frame, &place, &answer);
+    let answer = Answer { kind: Kind::Reply, status: Status::Ok, handler: constant!(version) as u16 };
+    let verdict = reply::send::<F, L>(frame, visit, has(PROGRAM_TAG), &answer);
     if has(PROGRAM_TIMED) {
         // SAFETY: a plain helper.
         stats.busy_ns += unsafe { bpf_ktime_get_ns() } - arrived;
@@ -271,7 +284,7 @@ impl<F: Frame> Running<F> {
         let most = constant!(reply_max);
         let reply_max = if room < most { room } else { most };
         let (lane, message) = at(self.scratch, index);
-        *lane = Lane { op: BEGUN, steps: 0, at: start, room, reply_max, slot: u32::from(slot), sequence, claimed: 0 };
+        *lane = Lane { op: BEGUN, steps: 0, at: start, room, reply_max, slot: u32::from(slot), sequence, claimed: 0, effects: 0, end: 0, reply_len: 0, reserved: 0 };
         clear(message, reply_max, &raw const scratch.zero);
         message.arg_len = arg_len;
         message.reply_max = reply_max;
@@ -310,115 +323,141 @@ impl<F: Frame> Running<F> {
         if op == SERVED {
             return;
         }
-        let end = match self.perform(op, lane, message) {
-            Ok(view) => match self.step(lane, message, view) {
-                None => return,
-                Some(end) => end,
-            },
-            Err(end) => end,
-        };
-        self.finish(lane, message, end);
+        if let Some(window) = self.perform(op, lane, message) {
+            self.step(lane, message, window);
+        }
+        // SAFETY: the field is the lane's; volatile, because only memory knows.
+        if unsafe { (&raw const lane.op).read_volatile() } == ENDED {
+            self.finish(lane, message);
+        }
     }
 
-    /// Performs `op`; the view for the next step, or the message's end.
+    /// Performs `op`; what the handler sees in its next step, or `None` if the message has ended.
     #[inline(always)]
-    fn perform(&mut self, op: u32, lane: &mut Lane, message: &mut NaamMsg) -> Result<*const NaamView1k, End> {
+    fn perform(&mut self, op: u32, lane: &mut Lane, message: &mut NaamMsg) -> Option<Window> {
         // SAFETY: this CPU's scratch and visit.
         let (scratch, visit) = unsafe { (&mut *self.scratch, &*self.visit) };
         if has(PROGRAM_COSTLY) {
             look_at_clock(scratch);
         }
-        if scratch.over != 0 || lane.steps >= constant!(steps_max) {
-            return Err(Status::Budget.into());
+        // A message that has had an effect runs on to its end, so that no data structure is left
+        // half changed because of the clock; its steps are bounded all the same.
+        if (scratch.over != 0 && lane.effects == 0) || lane.steps >= constant!(steps_max) {
+            lane.fail(Status::Budget);
+            return None;
         }
-        let zero: *const NaamView1k = &raw const scratch.zero;
         let fence = &raw mut scratch.fence;
         const READ: u32 = Step::Read as u32;
         const WRITE: u32 = Step::Write as u32;
         const CAS: u32 = Step::Cas as u32;
-        const FAA: u32 = Step::Faa as u32;
-        match op {
+        let (window, result) = match op {
             BEGUN => {
-                if has(PROGRAM_WRITES) {
-                    match slot::claim(visit.session, lane.slot, lane.sequence) {
-                        Claim::Run => lane.claimed = 1,
-                        Claim::Refused(status) => return Err(status.into()),
-                        Claim::Duplicate(entry) => {
-                            slot::recall(entry, message);
-                            let status = Status::from_code(entry.status).unwrap_or(Status::Failed);
-                            let flags = MESSAGE_SERVED | MESSAGE_DUPLICATE;
-                            return Err(End { status, reply_len: u32::from(entry.reply_len), flags });
-                        }
-                    }
+                if has(PROGRAM_WRITES) && !self.claim(lane, message) {
+                    return None;
                 }
-                Ok(zero)
+                (Window::Nothing, Ok(()))
             }
             READ => {
                 let view = &raw mut scratch.view;
-                resolve::read(message, visit.rights, view.cast(), fence)?;
-                message.op_done = 1;
-                Ok(view.cast_const())
+                (Window::Read, resolve::read(message, visit.rights, view.cast(), fence))
             }
             WRITE => {
-                resolve::write(message, visit.rights, fence)?;
-                message.op_done = 1;
-                Ok(zero)
+                lane.effects = 1;
+                (Window::Nothing, resolve::write(message, visit.rights, fence))
             }
-            CAS | FAA => {
-                resolve::atomic(message, visit.rights, op == CAS)?;
-                Ok(zero)
+            // CAS and FAA: `step` lets nothing else through.
+            _ => {
+                lane.effects = 1;
+                (Window::Nothing, resolve::atomic(message, visit.rights, op == CAS))
             }
-            _ => Err(Status::BadStep.into()),
+        };
+        match result {
+            Ok(()) => Some(window),
+            Err(status) => {
+                lane.fail(status);
+                None
+            }
         }
     }
 
-    /// Runs the handler; `None` if it wants an op, else the message's end.
+    /// Claims a writing message's slot; false if that ends the message.
     #[inline(always)]
-    fn step(&mut self, lane: &mut Lane, message: &mut NaamMsg, view: *const NaamView1k) -> Option<End> {
+    fn claim(&self, lane: &mut Lane, message: &mut NaamMsg) -> bool {
+        // SAFETY: this CPU's visit.
+        let session = unsafe { (*self.visit).session };
+        match slot::claim(session, lane.slot, lane.sequence) {
+            Claim::Run => {
+                lane.claimed = 1;
+                true
+            }
+            Claim::Refused(status) => {
+                lane.fail(status);
+                false
+            }
+            Claim::Duplicate(entry) => {
+                slot::recall(entry, message);
+                lane.end(entry.status, MESSAGE_SERVED | MESSAGE_DUPLICATE, u32::from(entry.reply_len));
+                false
+            }
+        }
+    }
+
+    /// Runs the handler's next step and notes what it wants.
+    #[inline(always)]
+    fn step(&mut self, lane: &mut Lane, message: &mut NaamMsg, window: Window) {
         message.step = lane.steps;
         lane.steps += 1;
         // SAFETY: this CPU's scratch.
-        unsafe { (*self.scratch).steps += 1 };
+        let view = unsafe {
+            (*self.scratch).steps += 1;
+            match window {
+                Window::Nothing => &raw const (*self.scratch).zero,
+                Window::Read => &raw const (*self.scratch).view,
+            }
+        };
+        clear_unused_arguments();
         let step = naam_handler(message, view);
         if step == Step::Done as u32 {
             let reply_len = message.reply_len;
             if reply_len > lane.reply_max {
-                return Some(Status::Room.into());
+                lane.fail(Status::Room);
+            } else {
+                lane.end(Status::Ok as u16, MESSAGE_SERVED, reply_len);
             }
-            return Some(End { status: Status::Ok, reply_len, flags: MESSAGE_SERVED });
+        } else if step == Step::Fail as u32 {
+            lane.fail(Status::Failed);
+        } else if step > Step::Fail as u32 {
+            lane.fail(Status::BadStep);
+        } else {
+            lane.op = step;
+            message.op_done = 1;
         }
-        if step == Step::Fail as u32 {
-            return Some(Status::Failed.into());
-        }
-        if step > Step::Fail as u32 {
-            return Some(Status::BadStep.into());
-        }
-        lane.op = step;
-        None
     }
 
     /// Writes the message's end into the datagram.
     #[inline(always)]
-    fn finish(&mut self, lane: &mut Lane, message: &mut NaamMsg, end: End) {
+    fn finish(&mut self, lane: &mut Lane, message: &mut NaamMsg) {
         // SAFETY: this CPU's scratch and visit, the app's counters on this CPU.
         let (scratch, visit, stats) = unsafe { (&mut *self.scratch, &*self.visit, &mut *self.stats) };
         lane.op = SERVED;
         scratch.active = scratch.active.wrapping_sub(1);
+        // SAFETY: the lane's fields; volatile, because they went through memory on purpose.
+        let (end, reply_len) =
+            unsafe { ((&raw const lane.end).read_volatile(), (&raw const lane.reply_len).read_volatile()) };
+        let (status, flags) = (end as u16, (end >> 16) as u8);
         if has(PROGRAM_WRITES) && lane.claimed != 0 {
-            slot::complete(visit.session, lane.slot, lane.sequence, end.status, message, end.reply_len);
+            slot::complete(visit.session, lane.slot, lane.sequence, status, message, reply_len);
         }
-        let reply_len = if end.reply_len > lane.room { 0 } else { end.reply_len };
-        if end.flags & MESSAGE_DUPLICATE != 0 {
-            stats.duplicates += 1;
-        }
-        count::status(stats, end.status as u16);
+        let reply_len = if reply_len > lane.room { 0 } else { reply_len };
+        stats.duplicates += u64::from(flags & MESSAGE_DUPLICATE != 0);
+        count::status(stats, status);
         let frame_at = u64::from(visit.datagram) + u64::from(lane.at);
         let Some(header) = self.frame.bytes(frame_at, MESSAGE_BYTES) else { return };
         // SAFETY: MESSAGE_BYTES bytes were checked.
         unsafe {
             header.add(4).cast::<u32>().write_unaligned(message.code);
-            header.add(14).cast::<u16>().write_unaligned(end.status as u16);
-            header.add(17).write(end.flags);
+            header.add(14).cast::<u16>().write_unaligned(status);
+            header.add(17).write(flags);
             header.add(18).write(lane.steps as u8);
             header.add(22).cast::<u16>().write_unaligned(reply_len as u16);
         }

@@ -64,12 +64,12 @@ pub fn claim(session: u32, slot: u32, sequence: u32) -> Claim {
 
 /// Keeps the end of a claimed message, then marks it done.
 #[inline(always)]
-pub fn complete(session: u32, slot: u32, sequence: u32, status: Status, message: &NaamMsg, reply_len: u32) {
+pub fn complete(session: u32, slot: u32, sequence: u32, status: u16, message: &NaamMsg, reply_len: u32) {
     let Some(entry) = entry(session, slot) else { return };
     // SAFETY: the claim makes the entry this CPU's until the word changes.
     unsafe {
         (*entry).code = message.code;
-        (*entry).status = status as u16;
+        (*entry).status = status;
         (*entry).reply_len = reply_len as u16;
         let cached: *mut u64 = (&raw mut (*entry).reply).cast();
         for i in 0..SLOT_REPLY_BYTES / 8 {
