@@ -101,7 +101,9 @@ impl Datapath {
             let path = self.link_path(interface, attachment);
             let link = match PinnedLink::from_pin(&path) {
                 Ok(link) => FdLink::from(link),
-                Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
+                    continue;
+                }
                 Err(error) => return Err(attach_error(interface, attachment, &error)),
             };
             // A link outlives its interface; one without interface is only in the way.
@@ -222,8 +224,12 @@ impl Datapath {
     /// Loads the entry for `hook`, for test runs; its descriptor.
     pub fn entry_program(&mut self, hook: Hook) -> Result<naam_sys::Program, LoaderError> {
         let fd = match hook {
-            Hook::Xdp => self.xdp().and_then(|program| program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)),
-            Hook::Tc => self.tc().and_then(|program| program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)),
+            Hook::Xdp => {
+                self.xdp().and_then(|program| program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
+            }
+            Hook::Tc => {
+                self.tc().and_then(|program| program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
+            }
         };
         let fd = fd.map_err(|error| LoaderError::Entry { what: format!("entry for {hook}"), cause: chain(&error) })?;
         Ok(naam_sys::Program::from_fd(fd)?)

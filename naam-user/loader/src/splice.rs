@@ -52,8 +52,8 @@ pub fn splice(shell: &Shell, template: &Template, handler: &Admitted) -> Spliced
             continue;
         }
         let mut insn = *insn;
-        let relative = (insn.code == CALL && insn.src() == PSEUDO_CALL)
-            || (insn.code == LD_IMM64 && insn.src() == PSEUDO_FUNC);
+        let relative =
+            (insn.code == CALL && insn.src() == PSEUDO_CALL) || (insn.code == LD_IMM64 && insn.src() == PSEUDO_FUNC);
         if relative {
             let target = (i64::from(at) + 1 + i64::from(insn.imm)) as u32;
             insn.imm = (i64::from(moved(target)) - i64::from(moved(at)) - 1) as i32;

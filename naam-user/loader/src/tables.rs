@@ -73,12 +73,7 @@ impl Tables {
     pub fn open(directory: &Path) -> Result<Self, LoaderError> {
         Ok(Self {
             apps: Words::open(directory, "APPS", size_of::<AppEntry>(), APPS_MAX)?,
-            functions: Words::open(
-                directory,
-                "FUNCTIONS",
-                size_of::<FunctionEntry>(),
-                APPS_MAX * FUNCTIONS_MAX,
-            )?,
+            functions: Words::open(directory, "FUNCTIONS", size_of::<FunctionEntry>(), APPS_MAX * FUNCTIONS_MAX)?,
             steer: Words::open(directory, "STEER", 8, APPS_MAX * SHARDS_MAX)?,
             sessions: Words::open(directory, "SESSIONS", size_of::<SessionEntry>(), SESSIONS_MAX)?,
             slots: Words::open(directory, "SLOTS", size_of::<SlotEntry>(), SESSIONS_MAX * SLOTS_MAX)?,

@@ -82,7 +82,8 @@ impl Shell {
         object.relocate_maps(numbered, &text).map_err(bad("map references"))?;
         object.relocate_calls(&text).map_err(bad("calls"))?;
         let stub = btf.id_by_type_name_kind(STUB, BtfKind::Func).map_err(bad("stub"))?;
-        let prototype = function_prototype(&btf.to_bytes(), stub).ok_or_else(|| BadShell("stub without type".into()))?;
+        let prototype =
+            function_prototype(&btf.to_bytes(), stub).ok_or_else(|| BadShell("stub without type".into()))?;
         let rodata = maps.iter().find(|(name, _)| name == RODATA).map(|(_, map)| map.data().to_vec());
         let rodata = rodata.ok_or_else(|| BadShell("no .rodata".into()))?;
         let config_at = symbol_offset(elf, CONFIG)?;
@@ -181,10 +182,10 @@ fn function_prototype(btf: &[u8], id: u32) -> Option<u32> {
 /// Bytes behind the 12-byte head of a BTF type.
 fn type_tail(kind: u32, members: usize) -> usize {
     match kind {
-        1 | 14 | 17 => 4,            // INT, VAR, DECL_TAG
-        3 => 12,                     // ARRAY
+        1 | 14 | 17 => 4,                // INT, VAR, DECL_TAG
+        3 => 12,                         // ARRAY
         4 | 5 | 15 | 19 => members * 12, // STRUCT, UNION, DATASEC, ENUM64
-        6 | 13 => members * 8,       // ENUM, FUNC_PROTO
+        6 | 13 => members * 8,           // ENUM, FUNC_PROTO
         _ => 0,
     }
 }

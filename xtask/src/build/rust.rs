@@ -16,8 +16,19 @@ use crate::{
 };
 
 /// bpf-linker makes the BTF that the loader and bpftool read; v3 has the atomics and 32-bit jumps.
-const RUSTFLAGS: [&str; 8] =
-    ["-C", "linker=bpf-linker", "-C", "debuginfo=2", "-C", "link-arg=--btf", "-C", "target-cpu=v3"];
+/// Packets start at odd offsets: without the feature every unaligned word is eight byte accesses.
+const RUSTFLAGS: [&str; 10] = [
+    "-C",
+    "linker=bpf-linker",
+    "-C",
+    "debuginfo=2",
+    "-C",
+    "link-arg=--btf",
+    "-C",
+    "target-cpu=v3",
+    "-C",
+    "link-arg=--cpu-features=+allows-misaligned-mem-access",
+];
 
 /// Builds all programs of all BPF crates in one go.
 pub(super) fn build(workspace: &Workspace) -> Result<Vec<Built>> {

@@ -284,7 +284,20 @@ impl<F: Frame> Running<F> {
         let most = constant!(reply_max);
         let reply_max = if room < most { room } else { most };
         let (lane, message) = at(self.scratch, index);
-        *lane = Lane { op: BEGUN, steps: 0, at: start, room, reply_max, slot: u32::from(slot), sequence, claimed: 0, effects: 0, end: 0, reply_len: 0, reserved: 0 };
+        *lane = Lane {
+            op: BEGUN,
+            steps: 0,
+            at: start,
+            room,
+            reply_max,
+            slot: u32::from(slot),
+            sequence,
+            claimed: 0,
+            effects: 0,
+            end: 0,
+            reply_len: 0,
+            reserved: 0,
+        };
         clear(message, reply_max, &raw const scratch.zero);
         message.arg_len = arg_len;
         message.reply_max = reply_max;
