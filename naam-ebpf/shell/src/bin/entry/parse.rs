@@ -145,7 +145,7 @@ struct Place {
 fn datagram<F: Frame>(frame: F, place: Place) -> Parsed {
     let Place { ip, at, v6, payload, app, shard } = place;
     let Some(header) = frame.bytes(at, HEADER_BYTES) else { return Parsed::Drop(app, Drop::Length) };
-    // SAFETY (of every read in this function): HEADER_BYTES bytes were checked.
+    // SAFETY: HEADER_BYTES bytes were checked; this holds for every read in this function.
     let (magic, version, kind, count): (u32, u8, u8, u8) =
         unsafe { (read(header, 0), read(header, 4), read(header, 5), read(header, 7)) };
     if magic != MAGIC {
