@@ -81,7 +81,8 @@ impl Namespace {
     /// # Errors
     /// When `ip` cannot run or fails.
     pub fn ip(&self, args: &str) -> Result<String, Error> {
-        command::run(Command::new("ip").arg("-n").arg(&self.name).args(args.split_whitespace()))
+        // Not `ip -n`: it changes mounts on its way, which fails in a chroot and in some containers.
+        command::run(self.command("ip").args(args.split_whitespace()))
     }
 }
 
