@@ -9,6 +9,9 @@ use naam_abi::wire::Status;
 
 use crate::{Msg, View};
 
+mod word;
+pub use word::WordVisit;
+
 /// What an unspecified word of a view reads as here, so that a handler which relies on one shows.
 pub const UNSPECIFIED: u64 = 0xdead_5eed_dead_5eed;
 
@@ -70,6 +73,15 @@ impl Memory {
         Ok(&words[offset as usize / 8..end as usize / 8])
     }
 
+    /// Whether the runtime performs a READ, or a WRITE from `source`, of `len` bytes at all.
+    fn check_copy<V: View>(is_read: bool, len: u32, source: u32) -> Result<(), Status> {
+        let (len, source) = (len as usize, source as usize);
+        let len_max = if is_read { V::BYTES } else { ARGS_BYTES };
+        let fits = len != 0 && len.is_multiple_of(8) && len <= len_max;
+        let has_source = source.is_multiple_of(8) && source + len <= ARGS_BYTES + REPLY_BYTES;
+        if fits && (is_read || has_source) { Ok(()) } else { Err(Status::BadStep) }
+    }
+
     /// Performs the op that `message` asks for with `step`. A full barrier stands before and after.
     ///
     /// # Errors
@@ -81,9 +93,7 @@ impl Memory {
         message.op_done = 1;
         match step {
             Step::Read => {
-                if len == 0 || !len.is_multiple_of(8) || len > V::BYTES as u64 {
-                    return Err(Status::BadStep);
-                }
+                Self::check_copy::<V>(true, op_len, message.op_source)?;
                 let source = self.resolve(region, offset, len)?;
                 view.words_mut().fill(UNSPECIFIED);
                 for (to, from) in view.words_mut().iter_mut().zip(source) {
@@ -91,15 +101,9 @@ impl Memory {
                 }
             }
             Step::Write => {
-                let from = u64::from(message.op_source);
-                if len == 0 || !len.is_multiple_of(8) || len > ARGS_BYTES as u64 || !from.is_multiple_of(8) {
-                    return Err(Status::BadStep);
-                }
-                if from + len > (ARGS_BYTES + REPLY_BYTES) as u64 {
-                    return Err(Status::BadStep);
-                }
+                Self::check_copy::<V>(false, op_len, message.op_source)?;
                 view.words_mut().fill(UNSPECIFIED);
-                let bytes = message.args.iter().chain(&message.reply).skip(from as usize / 8);
+                let bytes = message.args.iter().chain(&message.reply).skip(message.op_source as usize / 8);
                 for (to, from) in self.resolve(region, offset, len)?.iter().zip(bytes) {
                     to.store(*from, Ordering::Relaxed);
                 }

@@ -6,8 +6,10 @@
 //! | [`echo`] | any bytes | the same bytes |
 //! | [`counter`] | offset, addend | adds to a word; the word before |
 //! | [`chain`] | offset, hops | follows a linked list; where it came to |
+//! | [`mica`] | a key, perhaps a value | a key-value store: get, set, cas, delete |
 #![cfg_attr(target_arch = "bpf", no_std)]
 
 pub mod chain;
 pub mod counter;
 pub mod echo;
+pub mod mica;
