@@ -72,7 +72,7 @@ pub const fn line(row: u64, line: u64) -> u64 {
 /// Which line of every row, and which of its heads (1 to 7), belong to `hash`.
 #[inline(always)]
 pub const fn list_of(hash: u64) -> (u64, u64) {
-    (hash >> 40 & (LINES - 1), 1 + ((hash >> 43 & 0xff) * SLOTS >> 8))
+    (hash >> 40 & (LINES - 1), 1 + (((hash >> 43 & 0xff) * SLOTS) >> 8))
 }
 
 /// A block and its generation: bits 0–25 offset / 64, 26–30 class, 31–50 generation. Bit 51 in a list
@@ -97,7 +97,7 @@ impl Block {
     /// The block at byte `offset`.
     #[inline(always)]
     pub const fn new(offset: u64, class: u64, generation: u64) -> Self {
-        Self(offset / LINE_BYTES | class << CLASS_SHIFT | generation << GENERATION_SHIFT)
+        Self((offset / LINE_BYTES) | (class << CLASS_SHIFT) | generation << GENERATION_SHIFT)
     }
 
     /// Byte offset.
@@ -127,7 +127,7 @@ impl Block {
     /// The block as the next to take it names it.
     #[inline(always)]
     pub const fn taken(self) -> Self {
-        let generation = (self.0 >> GENERATION_SHIFT) + 1 & ((1 << GENERATION_BITS) - 1);
+        let generation = ((self.0 >> GENERATION_SHIFT) + 1) & ((1 << GENERATION_BITS) - 1);
         Self(self.0 & ((1 << GENERATION_SHIFT) - 1) | generation << GENERATION_SHIFT)
     }
 
@@ -307,7 +307,7 @@ impl Geometry {
         if !region_bytes.is_multiple_of(LINE_BYTES) || region_bytes > REGION_BYTES_MAX {
             return Err(FormatError::RegionSize { region_bytes });
         }
-        let word = Self::MAGIC << 48 | (log2_buckets as u64) << 32 | region_bytes / LINE_BYTES;
+        let word = Self::MAGIC << 48 | (log2_buckets as u64) << 32 | (region_bytes / LINE_BYTES);
         if log2_buckets > Self::LOG2_BUCKETS_MAX || Self(word).heap_start() + CLASS_MAX * LINE_BYTES > region_bytes {
             return Err(FormatError::NoHeap { region_bytes, log2_buckets });
         }

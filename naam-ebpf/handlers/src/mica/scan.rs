@@ -90,7 +90,9 @@ pub(super) fn item_read<const KIND: u32>(m: &mut Msg, v: &View1k) -> Op {
     {
         return Op::ReadBucket;
     }
-    m.state[state::VERSION] = v.w[1];
+    if m.state[state::MINE_AT] == 0 {
+        m.state[state::VERSION] = v.w[1];
+    }
     let key = item_words(0, header.value_len());
     if words > VIEW_WORDS as u64 {
         m.state[state::NEXT] = key;
