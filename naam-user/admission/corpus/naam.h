@@ -25,3 +25,10 @@ struct naam_meta { u64 magic; u32 flags, reply_max, state_len, reserved; char na
 #define NOINLINE static __attribute__((noinline))
 /* Keeps the compiler from seeing through a value. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
+/* A handler in assembly: r1 is the message, r2 the view. */
+#define RAW(name) META(name, 0, 1024, 0); \
+	__attribute__((naked)) u32 name(struct naam_msg *m, const struct naam_view64 *v)
+#define A(text) asm volatile(text)
+/* One instruction slot that clang's assembler does not know. */
+#define SLOT(opcode, regs, offset, imm) \
+	asm volatile(".byte " #opcode ", " #regs "\n.2byte " #offset "\n.4byte " #imm)

@@ -19,10 +19,16 @@
 mod alu;
 #[cfg(test)]
 mod arbitrary;
+#[cfg(test)]
+mod concrete;
 mod demand;
 mod explore;
+#[cfg(test)]
+mod generate;
 mod refine;
 mod scalar;
+#[cfg(test)]
+mod soundness;
 mod stack;
 mod state;
 mod step;
