@@ -137,6 +137,11 @@ impl<'a> Object<'a> {
         Ok(Self { sections, symbols })
     }
 
+    /// Whether code of that name is seen from outside.
+    pub fn exports(&self, name: &str) -> bool {
+        self.symbols.iter().any(|symbol| symbol.exported && symbol.section.is_some() && symbol.name == name)
+    }
+
     /// The only section of that name; `Err` holds how many there are.
     pub fn section(&self, name: &str) -> Result<&Section<'a>, usize> {
         let mut found = self.sections.iter().filter(|section| section.name == name);

@@ -105,7 +105,7 @@ pub fn admit(elf: &[u8]) -> Result<Admitted, Refusal> {
     let name = meta::name(&meta);
     let btf = Btf::read(btf_section(&object, ".BTF")?)?;
     let ext = BtfExt::read(btf_section(&object, ".BTF.ext")?, &btf)?;
-    let (entry, view) = signature::check(&btf, name)?;
+    let (entry, view) = signature::check(&btf, name, |other| object.exports(other))?;
     if ext.core_relocations != 0 {
         let detail = format!("the object has {} CO-RE relocations", ext.core_relocations);
         return Err(Refusal::object(Rule::CoreRelocation, detail));

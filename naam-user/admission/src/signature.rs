@@ -9,7 +9,9 @@ use crate::{View, link};
 const MESSAGE_BYTES: usize = size_of::<naam_abi::handler::NaamMsg>();
 
 /// Finds the handler's function among the BTF types and says which view it takes.
-pub(crate) fn check(btf: &Btf<'_>, name: &str) -> Result<(u32, View), Refusal> {
+///
+/// BTF calls hidden functions global; `exported` says what ELF calls them.
+pub(crate) fn check(btf: &Btf<'_>, name: &str, exported: impl Fn(&str) -> bool) -> Result<(u32, View), Refusal> {
     let mut entry = None;
     let mut others = Vec::new();
     for (id, found) in btf.types() {
@@ -17,7 +19,7 @@ pub(crate) fn check(btf: &Btf<'_>, name: &str) -> Result<(u32, View), Refusal> {
         let found_name = btf.string(found.name);
         if found_name == name && entry.is_none() {
             entry = Some((id, prototype));
-        } else if found_name == name || !link::COMPILER_MADE.contains(&found_name.as_str()) {
+        } else if found_name == name || exported(&found_name) && !link::COMPILER_MADE.contains(&found_name.as_str()) {
             others.push(found_name);
         }
     }

@@ -5,22 +5,36 @@
 //! no other paths than the node's, and none longer. A state that comes back to a node it descends
 //! from, unchanged in all that matters, is an endless loop as far as the audit can see. Cost is
 //! the longest path: each node keeps the longest from it to the end.
+//!
+//! Constants make states many: a loop that keeps the index of the best of n words has n²/2 of
+//! them. If that exhausts the budget, a second search joins states that differ in one constant.
 
 use std::collections::HashMap;
 
 use super::demand::{self, Demand};
+use super::scalar::Scalar;
 use super::state::State;
 use super::step::{Machine, Next};
+use super::value::Value;
 use super::visited::{Saved, Seen};
-use crate::isa::Op;
+use crate::isa::{Op, Reg};
 use crate::refusal::{Fault, Rule};
 use crate::structure::{Shape, successors};
 use naam_abi::limits::STEP_COST_MAX;
 
-/// Instructions that the audit looks at, over all paths.
-const VISITS_MAX: u64 = 1_000_000;
-/// Comparisons of states.
-const COMPARISONS_MAX: u64 = 8_000_000;
+/// How a search is done.
+#[derive(Clone, Copy)]
+pub(super) struct Search {
+    /// Whether states that differ in one constant are joined where there are many.
+    pub joining: bool,
+    /// Instructions that are looked at, over all paths.
+    pub visits_max: u64,
+}
+
+/// States of one group that a new state is compared with, the latest first.
+const CANDIDATES_MAX: usize = 256;
+/// States kept at one place before constants are joined, if they are at all.
+const PLACE_NODES_MAX: usize = 64;
 /// States that are kept.
 const NODES_MAX: usize = 200_000;
 
@@ -54,12 +68,12 @@ pub(super) struct Explorer<'a> {
     /// Chains of call sites: the caller's chain and the site; their index by content.
     chains: Vec<usize>,
     chain_index: HashMap<(usize, usize), usize>,
+    search: Search,
     visits: u64,
-    comparisons: u64,
 }
 
 impl<'a> Explorer<'a> {
-    pub fn new(shape: &'a Shape, view_bytes: usize) -> Self {
+    pub fn new(shape: &'a Shape, view_bytes: usize, search: Search) -> Self {
         Self {
             machine: Machine::new(shape, view_bytes),
             demands: demand::analyse(shape),
@@ -68,8 +82,8 @@ impl<'a> Explorer<'a> {
             seen: HashMap::new(),
             chains: vec![0],
             chain_index: HashMap::new(),
+            search,
             visits: 0,
-            comparisons: 0,
         }
     }
 
@@ -96,8 +110,9 @@ impl<'a> Explorer<'a> {
             return Ok(None);
         }
         self.visits += 1;
-        if self.visits > VISITS_MAX {
-            let detail = format!("is where the audit gave up, after {VISITS_MAX} instructions on all paths");
+        if self.visits > self.search.visits_max {
+            let detail =
+                format!("is where the audit gave up, after {} instructions on all paths", self.search.visits_max);
             return Err(Fault::new(Rule::TooComplex, at, detail));
         }
         path.cost += 1;
@@ -127,40 +142,66 @@ impl<'a> Explorer<'a> {
 
     /// Compares the state with those seen here; `true`: its paths are known. Otherwise saves it.
     fn meet(&mut self, path: &mut Path) -> Result<bool, Fault> {
-        path.state.forget(path.at, &self.demands);
-        path.state.unlink();
-        let saved = Saved::of(&path.state);
-        let seen = self.seen.entry((path.at, path.chain)).or_default();
-        let mut known = None;
-        for index in seen.candidates(&saved) {
+        let place = (path.at, path.chain);
+        loop {
+            path.state.forget(path.at, &self.demands);
+            path.state.unlink();
+            let saved = Saved::of(&path.state);
+            if let Some(longest) = self.known(place, &saved)? {
+                let cost = path.cost + longest;
+                check_cost(cost, path.at)?;
+                self.finish(path.node, cost);
+                return Ok(true);
+            }
+            if let Some((reg, joined)) = self.joined(place, &saved) {
+                path.state.set_reg(reg, Value::Scalar(joined));
+                continue;
+            }
+            let node = self.nodes.len();
+            self.seen.entry(place).or_default().insert(&saved, node);
+            self.nodes.push(Node { saved, parent: path.node, open: 1, cost: path.cost, longest: 0 });
+            path.node = node;
+            return Ok(false);
+        }
+    }
+
+    /// The longest path from a finished node that covers the state.
+    fn known(&mut self, place: (usize, usize), saved: &Saved) -> Result<Option<u64>, Fault> {
+        if self.nodes.len() >= NODES_MAX {
+            let detail = format!("is where the audit gave up, after {} states", self.nodes.len());
+            return Err(Fault::new(Rule::TooComplex, place.0, detail));
+        }
+        let Some(seen) = self.seen.get(&place) else { return Ok(None) };
+        for index in seen.candidates(saved, CANDIDATES_MAX) {
             let node = &self.nodes[index];
-            self.comparisons += 1;
-            if !node.saved.covers(&saved) {
+            if !node.saved.covers(saved) {
                 continue;
             }
             if node.open == 0 {
-                known = Some(path.cost + node.longest);
-                break;
+                return Ok(Some(node.longest));
             }
             if saved.covers(&node.saved) {
-                let detail = "begins a loop whose end the audit cannot see".to_owned();
-                return Err(Fault::new(Rule::EndlessLoop, path.at, detail));
+                let detail = "begins a loop whose end the audit cannot see";
+                return Err(Fault::new(Rule::EndlessLoop, place.0, detail));
             }
         }
-        if let Some(cost) = known {
-            check_cost(cost, path.at)?;
-            self.finish(path.node, cost);
-            return Ok(true);
+        Ok(None)
+    }
+
+    /// Where many states were seen: a finished one that covers this one but for a constant, and
+    /// the numbers of both. A loop's own counter is never joined with its earlier rounds, which
+    /// are not finished.
+    fn joined(&mut self, place: (usize, usize), saved: &Saved) -> Option<(Reg, Scalar)> {
+        let seen = self.seen.get(&place).filter(|seen| self.search.joining && seen.count >= PLACE_NODES_MAX)?;
+        for (reg, index) in seen.neighbours(saved) {
+            let node = &self.nodes[index];
+            if node.open == 0
+                && let Some(joined) = node.saved.join_in(saved, reg)
+            {
+                return Some((reg as Reg, joined));
+            }
         }
-        if self.comparisons > COMPARISONS_MAX || self.nodes.len() >= NODES_MAX {
-            let detail = format!("is where the audit gave up, after {} states", self.nodes.len());
-            return Err(Fault::new(Rule::TooComplex, path.at, detail));
-        }
-        let node = self.nodes.len();
-        seen.insert(&saved, node);
-        self.nodes.push(Node { saved, parent: path.node, open: 1, cost: path.cost, longest: 0 });
-        path.node = node;
-        Ok(false)
+        None
     }
 
     /// A path from `node` is known to its end: tells the nodes above.

@@ -36,9 +36,14 @@ mod tnum;
 mod value;
 mod visited;
 
+use explore::{Explorer, Search};
+
 use crate::View;
-use crate::refusal::Fault;
+use crate::refusal::{Fault, Rule};
 use crate::structure::Shape;
+
+/// Instructions that a search looks at, over all paths: some seconds at most.
+const VISITS_MAX: u64 = 1_000_000;
 
 /// What the audit found out.
 pub(crate) struct Outcome {
@@ -50,6 +55,13 @@ pub(crate) struct Outcome {
 
 /// Follows every path of a structurally sound program.
 pub(crate) fn audit(shape: &Shape, view: View) -> Result<Outcome, Fault> {
-    let (cost, frames) = explore::Explorer::new(shape, view.bytes()).explore()?;
+    let explore = |joining| {
+        let search = Search { joining, visits_max: VISITS_MAX };
+        Explorer::new(shape, view.bytes(), search).explore()
+    };
+    let (cost, frames) = explore(false).or_else(|fault| match fault.rule {
+        Rule::TooComplex => explore(true),
+        _ => Err(fault),
+    })?;
     Ok(Outcome { cost, frames })
 }

@@ -47,6 +47,16 @@ impl Bounds {
         self.umin <= other.umin && other.umax <= self.umax && self.smin <= other.smin && other.smax <= self.smax
     }
 
+    /// The smallest intervals around both.
+    pub fn join(&self, other: &Self) -> Self {
+        Self {
+            umin: self.umin.min(other.umin),
+            umax: self.umax.max(other.umax),
+            smin: self.smin.min(other.smin),
+            smax: self.smax.max(other.smax),
+        }
+    }
+
     pub const fn is_empty(&self) -> bool {
         self.umin > self.umax || self.smin > self.smax
     }
@@ -139,6 +149,12 @@ impl Scalar {
         self.bits.covers(other.bits) && self.whole.covers(&other.whole) && self.low.covers(&other.low)
     }
 
+    /// A set that holds all numbers of both.
+    pub fn join(&self, other: &Self) -> Self {
+        let bits = self.bits.join(other.bits);
+        Self { bits, whole: self.whole.join(&other.whole), low: self.low.join(&other.low), id: 0 }.settled()
+    }
+
     /// The bounds at a width.
     pub const fn bounds(&self, width: Width) -> &Bounds {
         match width {
@@ -162,7 +178,7 @@ impl Scalar {
         }
     }
 
-    fn with_bits(self, bits: Tnum) -> Self {
+    pub fn with_bits(self, bits: Tnum) -> Self {
         Self { bits, ..self }.deduced().unwrap_or(Self::UNKNOWN)
     }
 
@@ -248,6 +264,12 @@ mod tests {
             let deduced = set.deduced().expect("not empty");
             prop_assert!(deduced.contains(n), "{n:#x} lost: {set:x?} -> {deduced:x?}");
             prop_assert!(set.covers(&deduced));
+        }
+
+        #[test]
+        fn a_join_covers_both((a, _) in held(), (b, _) in held()) {
+            let joined = a.join(&b);
+            prop_assert!(joined.covers(&a) && joined.covers(&b), "{a:x?} {b:x?} {joined:x?}");
         }
 
         #[test]

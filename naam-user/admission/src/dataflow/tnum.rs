@@ -88,6 +88,12 @@ impl Tnum {
         mirrored.at_least(!n).map(|found| !found)
     }
 
+    /// The closest description of both.
+    pub const fn join(self, other: Self) -> Self {
+        let mask = self.mask | other.mask | (self.value ^ other.value);
+        Self { value: self.value & !mask, mask }
+    }
+
     pub const fn add(self, other: Self) -> Self {
         let masks = self.mask.wrapping_add(other.mask);
         let values = self.value.wrapping_add(other.value);
@@ -218,6 +224,8 @@ mod tests {
                 None => assert!(common.is_empty()),
                 Some(both) => assert_eq!(members(both).collect::<Vec<_>>(), common),
             }
+            let joined = a.join(b);
+            assert!(joined.covers(a) && joined.covers(b));
             assert_eq!(a.covers(b), members(b).all(|n| a.contains(n)), "{a:?} {b:?}");
         }
         for (min, max) in (0..16).flat_map(|min| (min..16).map(move |max| (min, max))) {

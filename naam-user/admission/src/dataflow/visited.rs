@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::scalar::Scalar;
 use super::stack::Slot;
 use super::state::State;
+use super::tnum::Tnum;
 use super::value::Value;
 
 /// What is left of a state after forgetting.
@@ -31,6 +33,11 @@ impl Saved {
     /// Whether every concrete state that `other` stands for is one of this. Both stand at the same
     /// instruction, called from the same places.
     pub fn covers(&self, other: &Self) -> bool {
+        self.covers_but(other, None)
+    }
+
+    /// The same, not looking at one register of the running function.
+    fn covers_but(&self, other: &Self, but: Option<usize>) -> bool {
         let mut links: Vec<(u32, u32)> = Vec::new();
         // Numbers that are equal here must be equal there.
         let mut same_id = |here: u32, there: u32| {
@@ -45,14 +52,41 @@ impl Saved {
                 }
             }
         };
-        self.frames.iter().zip(&other.frames).all(|(a, b)| {
-            a.regs.iter().all(|(reg, value)| {
+        let running = self.frames.len() - 1;
+        self.frames.iter().zip(&other.frames).enumerate().all(|(depth, (a, b))| {
+            let but = but.filter(|_| depth == running);
+            a.regs.iter().filter(|(reg, _)| Some(*reg) != but).all(|(reg, value)| {
                 b.regs.iter().find(|(n, _)| n == reg).is_some_and(|(_, other)| value.covers(other, &mut same_id))
             }) && a.slots.iter().all(|(index, slot)| {
                 let other = b.slots.iter().find(|(n, _)| n == index).map_or(&Slot::UNWRITTEN, |(_, slot)| slot);
                 slot.covers(other, &mut same_id)
             })
         })
+    }
+
+    /// The scalar in a register of the running function.
+    fn scalar(&self, reg: usize) -> Option<&Scalar> {
+        let top = &self.frames[self.frames.len() - 1];
+        top.regs.iter().find_map(|(n, value)| match value {
+            Value::Scalar(scalar) if *n == reg => Some(scalar),
+            _ => None,
+        })
+    }
+
+    /// If this covers `other` but for one register in which `other` holds a constant: the numbers
+    /// that the register holds in either. What is joined again grows to a power of two, or a
+    /// register with many constants would be joined as many times.
+    pub fn join_in(&self, other: &Self, reg: usize) -> Option<Scalar> {
+        let (here, there) = (self.scalar(reg)?, other.scalar(reg)?);
+        if !self.covers_but(other, Some(reg)) {
+            return None;
+        }
+        let joined = here.join(there);
+        if here.constant().is_some() {
+            return Some(joined);
+        }
+        let grown = Tnum::range(joined.whole.umin, joined.whole.umax);
+        Some(joined.join(&Scalar::UNKNOWN.with_bits(grown)))
     }
 
     /// The running function's constants: which registers, and what.
@@ -79,11 +113,15 @@ impl Saved {
 #[derive(Default)]
 pub(super) struct Seen {
     groups: Vec<(u16, HashMap<u64, Vec<usize>>)>,
+    /// The latest node by a register that holds a constant and all its other constants.
+    near: HashMap<(usize, u64), usize>,
+    /// Number of nodes.
+    pub count: usize,
 }
 
 impl Seen {
-    /// Nodes whose states may cover this one, the latest of each group first.
-    pub fn candidates<'a>(&'a self, saved: &Saved) -> impl Iterator<Item = usize> + use<'a> {
+    /// Nodes whose states may cover this one, the latest `max` of each group first.
+    pub fn candidates<'a>(&'a self, saved: &Saved, max: usize) -> impl Iterator<Item = usize> + use<'a> {
         let constant = saved.constant_regs();
         let lists: Vec<&Vec<usize>> = self
             .groups
@@ -91,12 +129,30 @@ impl Seen {
             .filter(|(regs, _)| regs & !constant == 0)
             .filter_map(|(regs, nodes)| nodes.get(&saved.digest(*regs)))
             .collect();
-        lists.into_iter().flat_map(|nodes| nodes.iter().rev().copied())
+        lists.into_iter().flat_map(move |nodes| nodes.iter().rev().take(max).copied())
+    }
+
+    /// Nodes that may differ from this state in one constant only, with its register.
+    pub fn neighbours(&self, saved: &Saved) -> Vec<(usize, usize)> {
+        let constant = saved.constant_regs();
+        let mut found = Vec::new();
+        for (reg, _) in saved.constants() {
+            let others = constant & !(1 << reg);
+            let digest = saved.digest(others);
+            let joined = self.groups.iter().find(|(regs, _)| *regs == others).and_then(|(_, nodes)| nodes.get(&digest));
+            found.extend(joined.and_then(|nodes| nodes.last()).map(|node| (reg, *node)));
+            found.extend(self.near.get(&(reg, digest)).map(|node| (reg, *node)));
+        }
+        found
     }
 
     pub fn insert(&mut self, saved: &Saved, node: usize) {
         let regs = saved.constant_regs();
         let digest = saved.digest(regs);
+        self.count += 1;
+        for (reg, _) in saved.constants() {
+            self.near.insert((reg, saved.digest(regs & !(1 << reg))), node);
+        }
         let group = match self.groups.iter().position(|(known, _)| *known == regs) {
             Some(group) => group,
             None => {
