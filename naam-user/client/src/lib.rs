@@ -4,8 +4,12 @@
 //! |---|---|
 //! | [`session`] | what the control plane grants a client |
 //! | [`core`] | packing, matching, retries, exactly-once writes, without any IO |
+//! | [`client`] | a client driven by the calling thread: submit and poll, or blocking |
+//! | [`asynchronous`] | calls as futures, with a thread of their own |
 //! | [`error`], [`stats`] | how calls end, what is counted |
 
+pub mod asynchronous;
+pub mod client;
 pub mod core;
 pub mod error;
 mod list;
@@ -15,6 +19,8 @@ mod slots;
 pub mod stats;
 mod wheel;
 
+pub use asynchronous::AsyncClient;
+pub use client::{Client, ClientError, OwnedReply};
 pub use core::{Call, Completion, Core, Function, Options, Placement, Reply, Shard, Ticket};
 pub use error::{CallError, SubmitError};
 pub use session::{FunctionInfo, Integrity, SessionInfo};
