@@ -291,6 +291,8 @@ impl Header {
     /// # Panics
     /// If `out` is shorter.
     pub fn encode(&self, out: &mut [u8]) {
+        // One check of the length instead of one a field.
+        let out = &mut out[..HEADER_BYTES];
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         out[4] = VERSION;
         out[5] = self.kind as u8;
@@ -362,6 +364,8 @@ impl Message {
     /// # Panics
     /// If `out` is shorter.
     pub fn encode(&self, out: &mut [u8]) {
+        // One check of the length instead of one a field.
+        let out = &mut out[..MESSAGE_BYTES];
         out[0..4].copy_from_slice(&self.request.to_le_bytes());
         out[4..8].copy_from_slice(&self.code.to_le_bytes());
         out[8..12].copy_from_slice(&self.sequence.to_le_bytes());
@@ -474,10 +478,11 @@ impl<'a> Iterator for Messages<'a> {
 /// # Panics
 /// If `bytes` is shorter than a header or no multiple of 8 long.
 pub fn tag(key: Key, bytes: &[u8]) -> u64 {
-    assert!(bytes.len() >= HEADER_BYTES && bytes.len().is_multiple_of(8));
-    let words = |range: core::ops::Range<usize>| range.step_by(8).map(|at| u64_at(bytes, at));
-    let covered = words(0..TAG_OFFSET).chain(words(HEADER_BYTES..bytes.len()));
-    covered.fold(SipHash::new(key), SipHash::word).finish(bytes.len() - 8)
+    let (words, rest) = bytes.as_chunks::<8>();
+    assert!(words.len() >= HEADER_BYTES / 8 && rest.is_empty());
+    let add = |hash: SipHash, word: &[u8; 8]| hash.word(u64::from_le_bytes(*word));
+    let hash = words[..TAG_OFFSET / 8].iter().fold(SipHash::new(key), add);
+    words[HEADER_BYTES / 8..].iter().fold(hash, add).finish(bytes.len() - 8)
 }
 
 /// `bytes` rounded up to whole words.
