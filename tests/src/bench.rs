@@ -72,8 +72,7 @@ impl Bench {
 
     /// A session with `rights` on every region.
     pub fn session(&self, session: u32, app: u16, rights: u8) {
-        let entry =
-            SessionEntry { session, app: app.into(), handler_rights: [rights; 8], ..SessionEntry::default() };
+        let entry = SessionEntry { session, app: app.into(), handler_rights: [rights; 8], ..SessionEntry::default() };
         self.datapath.tables().open_session(&entry);
     }
 
@@ -87,15 +86,7 @@ impl Bench {
         code: &Admitted,
         regions: &[&Map],
     ) -> Result<LoadedHandler, LoaderError> {
-        self.datapath.load(&Handler {
-            app,
-            function,
-            version,
-            code,
-            regions,
-            hooks: &[self.hook],
-            log: Log::Stats,
-        })
+        self.datapath.load(&Handler { app, function, version, code, regions, hooks: &[self.hook], log: Log::Stats })
     }
 
     /// Loads a handler of this build as function 16, version 1.

@@ -27,6 +27,8 @@ struct World {
     /// Chance that the handlers are replaced between two requests.
     replace: u64,
     delay_us: u64,
+    /// Chance of being under way for very long.
+    straggle: u64,
     run_us: u64,
     window: usize,
     slots: u16,
@@ -39,11 +41,11 @@ struct World {
 
 fn worlds() -> impl Strategy<Value = World> {
     let network = (any::<u64>(), 0..450u64, 0..300u64, 0..100u64, 0..50u64, 0..30u64, 1..4_000u64, 1..8_000u64);
-    let client = (0..8u32, 1..65u16, 0..200u64, 5..200u64, 176..3425usize, 0..1001u64);
+    let client = (0..40u64, 0..8u32, 1..65u16, 0..200u64, 5..200u64, 176..3425usize, 0..1001u64);
     (network, client).prop_map(
         |(
             (seed, loss, repeat, corrupt, elsewhere, replace, delay_us, run_us),
-            (bits, slots, linger_us, timeout_ms, max_payload, writes),
+            (straggle, bits, slots, linger_us, timeout_ms, max_payload, writes),
         )| World {
             seed,
             loss,
@@ -52,6 +54,7 @@ fn worlds() -> impl Strategy<Value = World> {
             elsewhere,
             replace,
             delay_us,
+            straggle,
             run_us,
             window: 1 << bits,
             slots,
@@ -153,8 +156,7 @@ impl Simulation {
                 let at = self.random.below(bytes.len() as u64) as usize;
                 bytes[at] ^= 1 << self.random.below(8);
             }
-            // A few stay under way for very long.
-            let long = if self.random.chance(20) { 200 } else { 1 };
+            let long = if self.random.chance(self.world.straggle) { 200 } else { 1 };
             let delay = (1 + self.random.below(self.world.delay_us)) * 1_000 * long;
             self.launched += 1;
             self.wire.push(Reverse((self.now + delay, self.launched, to, bytes)));
@@ -297,6 +299,7 @@ fn a_good_network_needs_no_retries() {
         elsewhere: 0,
         replace: 0,
         delay_us: 10,
+        straggle: 0,
         run_us: 1,
         window: 64,
         slots: 64,

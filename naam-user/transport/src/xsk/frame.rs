@@ -76,6 +76,11 @@ impl Framing {
         Self { ends, header, header_len: udp + UDP_BYTES, ip, constant_sum }
     }
 
+    /// Our UDP port.
+    pub(super) fn port(&self) -> u16 {
+        self.ends.port
+    }
+
     /// Bytes in front of a datagram.
     pub(super) fn header_len(&self) -> usize {
         self.header_len

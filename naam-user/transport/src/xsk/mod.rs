@@ -165,6 +165,11 @@ impl XskTransport {
         self.program.device()
     }
 
+    /// Our UDP port, from which requests come and to which replies go.
+    pub fn port(&self) -> u16 {
+        self.framing.port()
+    }
+
     /// Sockets, one per receive queue.
     pub fn queues(&self) -> usize {
         self.queues.len()

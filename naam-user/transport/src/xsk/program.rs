@@ -18,8 +18,9 @@ use crate::netlink::{Interface, Netlink};
 const PROGRAM: &str = "naam_xsk";
 const SOCKETS: &str = "XSKS";
 const PORTS: &str = "CLIENT_PORTS";
-/// Pin of the program's link; the maps are pinned under their own names.
-const LINK: &str = "link";
+/// Pins of the program and of its link; the maps are pinned under their own names.
+const PROGRAM_PIN: &str = "program";
+const LINK_PIN: &str = "link";
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,8 +112,8 @@ impl XskProgram {
         Ok(Self { device, sockets, ports, attached: None })
     }
 
-    /// Pins link and maps in `dir` of a bpffs, so that the program stays when this process ends.
-    /// Remove the files to detach it.
+    /// Pins `program`, `link` and maps in `dir` of a bpffs, so that the program stays when this process ends. Remove
+    /// the files to detach it.
     pub fn pin(self, dir: &Path) -> Result<(), TransportError> {
         let Self { device, sockets, ports, attached } = self;
         let failed = |operation, source| TransportError::Program { operation, device: device.clone(), source };
@@ -120,8 +121,8 @@ impl XskProgram {
         std::fs::create_dir_all(dir).map_err(|error| failed("create the folder for pins", error.into()))?;
         sockets.pin(dir.join(SOCKETS)).map_err(|error| failed("pin map XSKS", error.into()))?;
         ports.pin(dir.join(PORTS)).map_err(|error| failed("pin map CLIENT_PORTS", error.into()))?;
-        let pinned = pin_link(&mut ebpf, link, &dir.join(LINK));
-        pinned.map_err(|source| failed("pin the link (needs Linux 5.9)", source))
+        let pinned = pin_program(&mut ebpf, link, dir);
+        pinned.map_err(|source| failed("pin naam_xsk and its link (needs Linux 5.9)", source))
     }
 
     /// The interface it is on.
@@ -167,9 +168,10 @@ fn missing(name: &str) -> Cause {
     format!("the object has no {name}; is it xsk.o of this version?").into()
 }
 
-fn pin_link(ebpf: &mut Ebpf, link: XdpLinkId, path: &Path) -> Result<(), Cause> {
+fn pin_program(ebpf: &mut Ebpf, link: XdpLinkId, dir: &Path) -> Result<(), Cause> {
     let program: &mut Xdp = ebpf.program_mut(PROGRAM).ok_or_else(|| missing(PROGRAM))?.try_into()?;
+    program.pin(dir.join(PROGRAM_PIN))?;
     let link: FdLink = program.take_link(link)?.try_into()?;
-    link.pin(path)?;
+    link.pin(dir.join(LINK_PIN))?;
     Ok(())
 }
