@@ -46,6 +46,10 @@
 //! bound. Index arrays by constants, or behind a compare or mask that the compiler cannot move:
 //! [`Msg::arg`], [`Msg::set_reply`] and [`bounded`] are such. Copy with [`Msg::reply_from`]: a loop
 //! written by hand becomes a call of `memcpy`.
+//!
+//! # In C
+//!
+//! `include/naam.h` has the same declarations for authors in C; `naam-ebpf/handlers/c` shows its use.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -1,13 +1,15 @@
 //! Messages that run side by side, interleaved by a seed: word by word as on several processors, or
 //! step by step as within one datagram.
 
+#[path = "store/history.rs"]
+mod history;
 mod store;
 
+use history::{Event, is_linearizable};
 use naam_abi::wire::Status;
 use naam_handler::View1k;
 use naam_handler::native::WordVisit;
 use naam_handlers::mica::Code;
-use store::history::{Event, is_linearizable};
 use store::{Audit, Call, Outcome, Store};
 
 /// splitmix64: a test names its seed, and the seed tells everything.

@@ -29,6 +29,8 @@ fn call() -> impl Strategy<Value = (Call, bool)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn behaves_as_a_map(calls in prop::collection::vec((key(), call()), 1..400), log2_buckets in 4..7u32) {
         let store = Store::new(2 << 20, log2_buckets);

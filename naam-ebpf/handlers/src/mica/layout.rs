@@ -261,7 +261,8 @@ impl Geometry {
 #[inline(always)]
 pub const fn home(log2_buckets: u64, hash: u64) -> u64 {
     let mask = (1 << (log2_buckets & 63)) - 1;
-    BUCKETS + (hash & mask) * LINE_BYTES
+    // A client may claim more buckets than an address can name.
+    (hash & mask).wrapping_mul(LINE_BYTES).wrapping_add(BUCKETS)
 }
 
 /// Why a store cannot be made.

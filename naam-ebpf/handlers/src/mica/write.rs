@@ -8,7 +8,8 @@ use super::{
     Code, KEY_MAX, VALUE_MAX, block,
     hash::{Lanes, round},
     layout::{
-        Block, CLASS_MAX, Entry, Geometry, ItemHeader, LINE_BYTES, LINES, REGION, class_of, item_words, line, list_of,
+        BUCKETS, Block, CLASS_MAX, Entry, Geometry, ItemHeader, LINE_BYTES, LINES, REGION, class_of, item_words, line,
+        list_of,
     },
     scan,
 };
@@ -363,7 +364,7 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
     }
     m.state[state::PHASE] = op as u64;
     let mine = mine::<KIND>(m);
-    match op {
+    let step = match op {
         Op::ReadLine => {
             let (first, _) = list_of(m.state[state::HASH]);
             let at = line(class_wanted(m), first + count(m, Count::Lines));
@@ -420,6 +421,22 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
         Op::Refuse => m.fail(Code::BadArguments as u32),
         Op::NoStore => m.fail(Code::NoStore as u32),
         Op::Scan | Op::Settle => finish::<KIND>(m),
+    };
+    // State that came with a message may be anybody's.
+    if step.writes() && !is_confined(op, m.op_offset) {
+        return m.fail(Code::NoStore as u32);
+    }
+    step
+}
+
+/// Whether an op that writes stays clear of the geometry words, and in the part of the store that it
+/// is meant for.
+#[inline(always)]
+fn is_confined(op: Op, at: u64) -> bool {
+    match op {
+        Op::Mark => true,
+        Op::Take | Op::Free => at >= line(1, 0) && at < BUCKETS && !at.is_multiple_of(LINE_BYTES),
+        _ => at >= BUCKETS,
     }
 }
 

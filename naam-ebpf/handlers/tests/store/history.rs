@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use naam_handlers::mica::Code;
 
-use super::{Call, Outcome};
+use crate::store::{Call, Outcome};
 
 /// A call with the times between which it took effect, if it did.
 #[derive(Clone, Debug)]

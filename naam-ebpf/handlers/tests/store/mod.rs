@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
-pub mod history;
-
 use std::collections::{HashMap, HashSet};
 
 use naam_abi::wire::Status;
