@@ -48,7 +48,7 @@ fn run(store: &Store, handler: Handler, m: &mut Msg) -> Status {
             Progress::Pending(op) if op.writes() => {
                 let at = m.op_offset;
                 let is_mark = op == Step::Faa && at == MARK && m.op_value <= CLASS_MAX * LINE_BYTES;
-                let is_head = op == Step::Cas && at >= LINES * LINE_BYTES && at % LINE_BYTES != 0;
+                let is_head = op == Step::Cas && at >= LINES * LINE_BYTES && !at.is_multiple_of(LINE_BYTES);
                 assert!(at >= BUCKETS || is_mark || is_head, "{op:?} at {at}, step {}", m.step);
             }
             Progress::Pending(_) => {}
