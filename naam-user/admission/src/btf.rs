@@ -5,6 +5,8 @@ use crate::refusal::{Refusal, Rule};
 const MAGIC: u16 = 0xeb9f;
 /// Modifiers and typedefs between a reference and its type.
 const CHAIN_MAX: usize = 16;
+/// Longer strings are cut: a file must not make much memory out of little.
+const STRING_BYTES_MAX: usize = 512;
 
 /// A reader of 32-bit words over an untrusted slice.
 pub(crate) struct Words<'a> {
@@ -105,6 +107,7 @@ impl<'a> Btf<'a> {
 
     pub fn string(&self, at: u32) -> String {
         let tail = self.strings.get(at as usize..).unwrap_or_default();
+        let tail = &tail[..tail.len().min(STRING_BYTES_MAX)];
         let len = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
         String::from_utf8_lossy(&tail[..len]).into_owned()
     }

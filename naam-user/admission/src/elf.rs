@@ -1,5 +1,7 @@
 //! The object file: sections, symbols, relocations. Every offset in it is an allegation.
 
+use std::collections::HashSet;
+
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};
@@ -11,7 +13,9 @@ const EM_BPF: u16 = 247;
 /// Sections and symbols that an object may have: handlers have some dozens.
 const ENTRIES_MAX: usize = 65_536;
 /// Bytes of an object file.
-const OBJECT_BYTES_MAX: usize = 16 << 20;
+const OBJECT_BYTES_MAX: usize = 4 << 20;
+/// Longer names are cut: a file must not make much memory out of little.
+const NAME_BYTES_MAX: usize = 512;
 
 /// What a section holds, as far as admission cares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl<'a> Object<'a> {
         sections.resize_with(table.len(), Section::default);
         for (index, header) in table.enumerate() {
             let name = table.section_name(endian, header).map_err(bad)?;
-            let name = String::from_utf8_lossy(name).into_owned();
+            let name = readable(name);
             let (start, size) = (header.sh_offset(endian), header.sh_size(endian));
             let occupies = header.sh_type(endian) != elf::SHT_NOBITS && header.sh_type(endian) != elf::SHT_NULL;
             if occupies && start.checked_add(size).is_none_or(|end| end > file.len() as u64) {
@@ -103,7 +107,7 @@ impl<'a> Object<'a> {
             let index = usize::from(symbol.st_shndx(endian));
             let visible = matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED);
             symbols[at.0] = Symbol {
-                name: String::from_utf8_lossy(name).into_owned(),
+                name: readable(name),
                 section: (index != 0 && index < sections.len()).then_some(index),
                 value: symbol.st_value(endian),
                 size: symbol.st_size(endian),
@@ -137,9 +141,10 @@ impl<'a> Object<'a> {
         Ok(Self { sections, symbols })
     }
 
-    /// Whether code of that name is seen from outside.
-    pub fn exports(&self, name: &str) -> bool {
-        self.symbols.iter().any(|symbol| symbol.exported && symbol.section.is_some() && symbol.name == name)
+    /// The names that are seen from outside.
+    pub fn exports(&self) -> HashSet<&str> {
+        let exported = self.symbols.iter().filter(|symbol| symbol.exported && symbol.section.is_some());
+        exported.map(|symbol| symbol.name.as_str()).collect()
     }
 
     /// The only section of that name; `Err` holds how many there are.
@@ -151,6 +156,10 @@ impl<'a> Object<'a> {
             (Some(_), more) => Err(more + 1),
         }
     }
+}
+
+fn readable(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(NAME_BYTES_MAX)]).into_owned()
 }
 
 /// Refuses what is not a little-endian 64-bit relocatable BPF object, each by its own name.

@@ -105,12 +105,12 @@ pub fn admit(elf: &[u8]) -> Result<Admitted, Refusal> {
     let name = meta::name(&meta);
     let btf = Btf::read(btf_section(&object, ".BTF")?)?;
     let ext = BtfExt::read(btf_section(&object, ".BTF.ext")?, &btf)?;
-    let (entry, view) = signature::check(&btf, name, |other| object.exports(other))?;
+    let (entry, view) = signature::check(&btf, name, &object.exports())?;
     if ext.core_relocations != 0 {
         let detail = format!("the object has {} CO-RE relocations", ext.core_relocations);
         return Err(Refusal::object(Rule::CoreRelocation, detail));
     }
-    let program = link::link(&object, &ext, name, entry)?;
+    let program = link::link(&object, &btf, &ext, name, entry)?;
     let (cost, stack) = audit(&program, view).map_err(|fault| program.refusal(fault))?;
     let hash = hash(view, &meta, &program.insns);
     let Program { insns, functions, lines } = program;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use naam_abi::limits::HANDLER_INSNS_MAX;
 
-use crate::btf_ext::{BtfExt, LineRecord};
+use crate::btf::Btf;
+use crate::btf_ext::{BtfExt, FuncRecord, LineRecord};
 use crate::elf::{Holds, Object, Symbol};
 use crate::insn::Insn;
 use crate::refusal::{Fault, Refusal, Rule, Source};
@@ -72,12 +73,19 @@ type Place = (usize, u64);
 
 struct Linker<'a> {
     object: &'a Object<'a>,
+    btf: &'a Btf<'a>,
     ext: &'a BtfExt,
     functions: BTreeMap<Place, &'a Symbol>,
 }
 
 /// Links the entry function and all it reaches. `entry_type` is its BTF function.
-pub(crate) fn link(object: &Object<'_>, ext: &BtfExt, entry: &str, entry_type: u32) -> Result<Program, Refusal> {
+pub(crate) fn link(
+    object: &Object<'_>,
+    btf: &Btf<'_>,
+    ext: &BtfExt,
+    entry: &str,
+    entry_type: u32,
+) -> Result<Program, Refusal> {
     let mut functions = BTreeMap::new();
     for symbol in object.symbols.iter().filter(|symbol| symbol.function) {
         let Some(section) = symbol.section.filter(|section| object.sections[*section].holds == Holds::Code) else {
@@ -88,7 +96,7 @@ pub(crate) fn link(object: &Object<'_>, ext: &BtfExt, entry: &str, entry_type: u
             *slot = symbol;
         }
     }
-    let linker = Linker { object, ext, functions };
+    let linker = Linker { object, btf, ext, functions };
     let start = linker.entry(entry, entry_type)?;
     linker.collect(start)
 }
@@ -101,7 +109,8 @@ impl Linker<'_> {
             return Err(Refusal::object(Rule::EntryMissing, detail));
         };
         let section = &self.object.sections[place.0].name;
-        if !self.ext.funcs.iter().any(|r| r.func == func && r.section == *section && u64::from(r.offset) == place.1) {
+        let offset = u32::try_from(place.1).unwrap_or(u32::MAX);
+        if !self.ext.has_func(section, FuncRecord { offset, func }) {
             let detail = format!("the function information of .BTF.ext does not place {name} where its symbol does");
             return Err(Refusal::object(Rule::BtfInvalid, detail));
         }
@@ -133,7 +142,7 @@ impl Linker<'_> {
             }
             for line in self.lines(place, symbol.size) {
                 let insn = first + (u64::from(line.offset) - place.1) as usize / 8;
-                program.lines.push(Line { insn, source: line.source.clone() });
+                program.lines.push(Line { insn, source: line.source(self.btf) });
             }
             program.functions.push(Func { name: symbol.name.clone(), first, count: insns.len() });
             program.insns.extend(insns);
@@ -217,16 +226,12 @@ impl Linker<'_> {
     }
 
     fn lines(&self, (section, offset): Place, size: u64) -> &[LineRecord] {
-        let name = self.object.sections[section].name.as_str();
-        let position = |at: u64| {
-            self.ext.lines.partition_point(|line| (line.section.as_str(), u64::from(line.offset)) < (name, at))
-        };
-        &self.ext.lines[position(offset)..position(offset + size)]
+        self.ext.lines(&self.object.sections[section].name, offset, offset + size)
     }
 
     fn refusal(&self, place: Place, at: usize, rule: Rule, detail: String) -> Refusal {
         let symbol = self.functions[&place];
-        let source = self.lines(place, at as u64 * 8 + 1).last().map(|line| line.source.clone().into());
+        let source = self.lines(place, at as u64 * 8 + 1).last().map(|line| line.source(self.btf).into());
         Refusal { rule, function: Some(symbol.name.clone()), insn: Some(at), source, detail }
     }
 }

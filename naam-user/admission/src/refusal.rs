@@ -157,7 +157,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// Names and source text come out of an untrusted file: no control character reaches a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

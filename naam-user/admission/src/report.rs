@@ -5,7 +5,7 @@ use std::fmt;
 use naam_abi::handler::META_WRITES;
 use serde::Serialize;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, printable};
 use crate::{Admitted, admit};
 
 /// The verdict on an object.
@@ -86,7 +86,7 @@ impl fmt::Display for Handler {
         writeln!(f, "state        {} bytes", self.state_len)?;
         writeln!(f, "instructions {}", self.insns)?;
         if !self.subprograms.is_empty() {
-            writeln!(f, "functions    {}", self.subprograms.join(", "))?;
+            writeln!(f, "functions    {}", printable(&self.subprograms.join(", ")))?;
         }
         writeln!(f, "longest step {} instructions", self.cost)?;
         writeln!(f, "stack        {} bytes", self.stack)?;

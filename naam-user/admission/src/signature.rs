@@ -1,5 +1,7 @@
 //! The handler's function in BTF: the only global one, with the right prototype.
 
+use std::collections::HashSet;
+
 use naam_abi::limits::{VIEW_LARGE, VIEW_SMALL};
 
 use crate::btf::{Btf, Kind, LINKAGE_GLOBAL};
@@ -11,7 +13,7 @@ const MESSAGE_BYTES: usize = size_of::<naam_abi::handler::NaamMsg>();
 /// Finds the handler's function among the BTF types and says which view it takes.
 ///
 /// BTF calls hidden functions global; `exported` says what ELF calls them.
-pub(crate) fn check(btf: &Btf<'_>, name: &str, exported: impl Fn(&str) -> bool) -> Result<(u32, View), Refusal> {
+pub(crate) fn check(btf: &Btf<'_>, name: &str, exported: &HashSet<&str>) -> Result<(u32, View), Refusal> {
     let mut entry = None;
     let mut others = Vec::new();
     for (id, found) in btf.types() {
@@ -19,9 +21,13 @@ pub(crate) fn check(btf: &Btf<'_>, name: &str, exported: impl Fn(&str) -> bool) 
         let found_name = btf.string(found.name);
         if found_name == name && entry.is_none() {
             entry = Some((id, prototype));
-        } else if found_name == name || exported(&found_name) && !link::COMPILER_MADE.contains(&found_name.as_str()) {
+        } else if found_name == name
+            || exported.contains(found_name.as_str()) && !link::COMPILER_MADE.contains(&found_name.as_str())
+        {
             others.push(found_name);
         }
+        // Enough to tell the author.
+        others.truncate(4);
     }
     let Some((id, prototype)) = entry else {
         let detail = if others.is_empty() {

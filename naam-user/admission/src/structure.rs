@@ -13,6 +13,11 @@ pub(crate) const STACK_BYTES_MAX: usize = 256;
 /// The kernel rounds every frame up to a multiple of this.
 const FRAME_ALIGN: usize = 32;
 
+/// What the kernel reckons for a frame of so many bytes.
+pub(crate) fn frame_size(bytes: usize) -> usize {
+    bytes.max(1).next_multiple_of(FRAME_ALIGN)
+}
+
 /// A program whose structure is sound.
 pub(crate) struct Shape {
     /// One operation per slot. Offsets in [`Op::Jump`], [`Op::Branch`] and [`Op::Call`] are now
@@ -181,8 +186,7 @@ impl Shape {
         let mut total = vec![0; frames.len()];
         for func in &self.bottom_up {
             let below = self.calls[*func].iter().map(|(callee, site)| (total[*callee], *site)).max();
-            let own = frames[*func].max(1).next_multiple_of(FRAME_ALIGN);
-            total[*func] = own + below.map_or(0, |(bytes, _)| bytes);
+            total[*func] = frame_size(frames[*func]) + below.map_or(0, |(bytes, _)| bytes);
             if total[*func] > STACK_BYTES_MAX {
                 let first = self.function.iter().position(|of| of == func).unwrap_or(0);
                 let site = below.map_or(first, |(_, site)| site);

@@ -35,8 +35,10 @@ pub(super) struct Search {
 const CANDIDATES_MAX: usize = 256;
 /// States kept at one place before constants are joined, if they are at all.
 const PLACE_NODES_MAX: usize = 64;
-/// States that are kept.
-const NODES_MAX: usize = 200_000;
+/// Registers and stack slots that are kept, over all states.
+const VALUES_MAX: usize = 2_000_000;
+/// Comparisons of states, and of groups of states.
+const COMPARISONS_MAX: usize = 40_000_000;
 
 struct Node {
     saved: Saved,
@@ -70,6 +72,8 @@ pub(super) struct Explorer<'a> {
     chain_index: HashMap<(usize, usize), usize>,
     search: Search,
     visits: u64,
+    values: usize,
+    comparisons: usize,
 }
 
 impl<'a> Explorer<'a> {
@@ -84,6 +88,8 @@ impl<'a> Explorer<'a> {
             chain_index: HashMap::new(),
             search,
             visits: 0,
+            values: 0,
+            comparisons: 0,
         }
     }
 
@@ -158,7 +164,8 @@ impl<'a> Explorer<'a> {
                 continue;
             }
             let node = self.nodes.len();
-            self.seen.entry(place).or_default().insert(&saved, node);
+            self.values += saved.len();
+            self.seen.entry(place).or_default().insert(&saved, node, self.search.joining);
             self.nodes.push(Node { saved, parent: path.node, open: 1, cost: path.cost, longest: 0 });
             path.node = node;
             return Ok(false);
@@ -167,13 +174,15 @@ impl<'a> Explorer<'a> {
 
     /// The longest path from a finished node that covers the state.
     fn known(&mut self, place: (usize, usize), saved: &Saved) -> Result<Option<u64>, Fault> {
-        if self.nodes.len() >= NODES_MAX {
+        if self.values > VALUES_MAX || self.comparisons > COMPARISONS_MAX {
             let detail = format!("is where the audit gave up, after {} states", self.nodes.len());
             return Err(Fault::new(Rule::TooComplex, place.0, detail));
         }
         let Some(seen) = self.seen.get(&place) else { return Ok(None) };
+        self.comparisons += seen.groups();
         for index in seen.candidates(saved, CANDIDATES_MAX) {
             let node = &self.nodes[index];
+            self.comparisons += 1;
             if !node.saved.covers(saved) {
                 continue;
             }

@@ -60,7 +60,8 @@ pub(crate) fn audit(shape: &Shape, view: View) -> Result<Outcome, Fault> {
         Explorer::new(shape, view.bytes(), search).explore()
     };
     let (cost, frames) = explore(false).or_else(|fault| match fault.rule {
-        Rule::TooComplex => explore(true),
+        // What the second search refuses may be its own doing: it knows less.
+        Rule::TooComplex => explore(true).map_err(|_| fault),
         _ => Err(fault),
     })?;
     Ok(Outcome { cost, frames })

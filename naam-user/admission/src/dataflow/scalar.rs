@@ -196,12 +196,10 @@ impl Scalar {
         Self { bits, whole, low, id: 0 }.settled()
     }
 
-    /// The outcome of an operation: at least one number is held, so a contradiction would be an
-    /// error of this module. It is answered by forgetting, which is always sound.
+    /// The outcome of an operation. Both operands held a number, so a contradiction means that
+    /// nothing comes this way at all; it is answered by forgetting, which is always sound.
     pub fn settled(self) -> Self {
-        let settled = self.deduced();
-        debug_assert!(settled.is_some(), "contradiction: {self:?}");
-        settled.unwrap_or(Self::UNKNOWN)
+        self.deduced().unwrap_or(Self::UNKNOWN)
     }
 
     /// Lets bits and intervals learn from each other. `None`: no number is left.

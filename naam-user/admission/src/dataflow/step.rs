@@ -8,7 +8,7 @@ use super::state::State;
 use super::value::{Base, Pointer, Value};
 use crate::isa::{AluOp, Cond, Op, Operand, Reg, Width};
 use crate::refusal::{Fault, Rule};
-use crate::structure::Shape;
+use crate::structure::{STACK_BYTES_MAX, Shape, frame_size};
 
 /// Bytes of the message.
 const MESSAGE_BYTES: i64 = size_of::<naam_abi::handler::NaamMsg>() as i64;
@@ -25,6 +25,10 @@ pub(super) enum Next {
     /// The handler is done, or no number takes the path.
     End,
 }
+
+/// A pointer that may be compared with null is this close to what it points into: no object lies
+/// so close to address zero.
+const NULL_SPAN: i64 = 4096;
 
 type Objection = (Rule, String);
 
@@ -187,6 +191,12 @@ impl<'a> Machine<'a> {
         if let Base::Stack(depth) = at.base {
             let used = &mut self.frame_bytes[state.frames[usize::from(depth)].func];
             *used = (*used).max(-at.min as usize);
+            let chain = state.frames.iter().map(|frame| frame_size(self.frame_bytes[frame.func]));
+            let total: usize = chain.sum();
+            if total > STACK_BYTES_MAX {
+                let detail = format!("needs {total} bytes of stack, callers included; the limit is {STACK_BYTES_MAX}");
+                return Err((Rule::StackDepth, detail));
+            }
         }
         Ok(at)
     }
@@ -307,13 +317,16 @@ fn null_check(cond: Cond, width: Width, a: Value, b: Value) -> Result<(), Object
         (Value::Pointer(pointer), other) | (other, Value::Pointer(pointer)) => (pointer, other),
         _ => return Err((Rule::UninitialisedRegister, "reads an unwritten register".into())),
     };
-    let null = other.constant() == Some(0);
+    // Near its start a pointer is never null: the outcome tells nothing about where it is.
+    let near = pointer.min >= -NULL_SPAN && pointer.max <= NULL_SPAN;
+    let null = other.constant() == Some(0) && near;
     if null && width == Width::W64 && matches!(cond, Cond::Eq | Cond::Ne) {
         return Ok(());
     }
     let with = match other {
         Value::Pointer(other) => format!("a {}", other.base),
         _ if null => "null by order or in part".into(),
+        _ if !near => "anything while it may be far away".into(),
         _ => "a number".into(),
     };
     Err((Rule::PointerCompared, format!("compares a {} with {with}", pointer.base)))

@@ -30,6 +30,11 @@ impl Saved {
         Self { frames: frames.collect() }
     }
 
+    /// Values that are kept.
+    pub fn len(&self) -> usize {
+        self.frames.iter().map(|frame| 1 + frame.regs.len() + frame.slots.len()).sum()
+    }
+
     /// Whether every concrete state that `other` stands for is one of this. Both stand at the same
     /// instruction, called from the same places.
     pub fn covers(&self, other: &Self) -> bool {
@@ -146,11 +151,17 @@ impl Seen {
         found
     }
 
-    pub fn insert(&mut self, saved: &Saved, node: usize) {
+    /// The number of groups.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Adds a node; `near` if [`Seen::neighbours`] will be asked for it.
+    pub fn insert(&mut self, saved: &Saved, node: usize, near: bool) {
         let regs = saved.constant_regs();
         let digest = saved.digest(regs);
         self.count += 1;
-        for (reg, _) in saved.constants() {
+        for (reg, _) in saved.constants().filter(|_| near) {
             self.near.insert((reg, saved.digest(regs & !(1 << reg))), node);
         }
         let group = match self.groups.iter().position(|(known, _)| *known == regs) {
