@@ -35,6 +35,8 @@ pub trait Frame: Copy {
     fn start(self) -> usize;
     /// Address behind the last byte that can be accessed directly.
     fn end(self) -> usize;
+    /// Bytes of the whole frame, directly accessible or not.
+    fn len(self) -> u64;
     /// The kernel's context.
     fn context(self) -> *mut c_void;
     /// Makes the first `bytes` bytes directly accessible and writable; false if the kernel cannot.
@@ -92,6 +94,11 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn len(self) -> u64 {
+        (self.end() - self.start()) as u64
+    }
+
+    #[inline(always)]
     fn context(self) -> *mut c_void {
         self.0.cast()
     }
@@ -139,6 +146,12 @@ impl Frame for TcFrame {
     fn end(self) -> usize {
         // SAFETY: as above.
         unsafe { (*self.0).data_end as usize }
+    }
+
+    #[inline(always)]
+    fn len(self) -> u64 {
+        // SAFETY: the kernel's context, valid while the program runs.
+        u64::from(unsafe { (*self.0).len })
     }
 
     #[inline(always)]

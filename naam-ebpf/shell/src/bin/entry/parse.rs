@@ -15,6 +15,8 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
+/// In the first byte of an Ethernet address: many receivers.
+const GROUP: u8 = 1;
 const PROTOCOL_UDP: u8 = 17;
 const ETHERNET_BYTES: u64 = 14;
 const VLAN_BYTES: u64 = 4;
@@ -72,6 +74,11 @@ unsafe fn read<T: Copy>(at: *const u8, offset: usize) -> T {
 #[inline(always)]
 pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
     let Some(ethernet) = frame.bytes(0, ETHERNET_BYTES as usize) else { return Parsed::Pass };
+    // A frame to a group is for the stack: its reply would claim to come from the group.
+    // SAFETY: 14 bytes were checked.
+    if unsafe { read::<u8>(ethernet, 0) } & GROUP != 0 {
+        return Parsed::Pass;
+    }
     // SAFETY: 14 bytes were checked.
     let mut ethertype = u16::from_be(unsafe { read(ethernet, 12) });
     let mut ip = ETHERNET_BYTES;
@@ -100,7 +107,7 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
         if version != 0x45 || protocol != PROTOCOL_UDP || fragmented {
             return Parsed::Pass;
         }
-        (ip + IPV4_BYTES, u64::from(u16::from_be(total)).wrapping_sub(IPV4_BYTES))
+        (ip + IPV4_BYTES, u64::from(u16::from_be(total)).saturating_sub(IPV4_BYTES))
     } else {
         return Parsed::Pass;
     };
@@ -122,6 +129,9 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
         return Parsed::Drop(app, Drop::Short);
     }
     if payload > DATAGRAM_BYTES as u64 {
+        return Parsed::Drop(app, Drop::Length);
+    }
+    if at + payload > frame.len() {
         return Parsed::Drop(app, Drop::Length);
     }
     if !frame.linear((at + payload) as u32) {
@@ -163,7 +173,7 @@ fn datagram<F: Frame>(frame: F, place: Place) -> Parsed {
     // SAFETY: see above.
     let (session, length, tag): (u32, u16, u64) = unsafe { (read(header, 16), read(header, 20), read(header, 40)) };
     let length = u32::from(length);
-    if u64::from(length) != payload || !length.is_multiple_of(8) || frame.bytes(at + payload, 0).is_none() {
+    if u64::from(length) != payload || !length.is_multiple_of(8) {
         return Parsed::Drop(app, Drop::Length);
     }
     if count == 0
