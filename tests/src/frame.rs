@@ -282,3 +282,37 @@ impl Reply {
         }
     }
 }
+
+impl Network {
+    /// Demands that `reply` is `request` on its way back: addresses and ports swapped, everything
+    /// else of the network's headers as it was, the same length, and a checksum that receivers take.
+    ///
+    /// # Panics
+    /// Otherwise.
+    #[track_caller]
+    pub fn assert_turned_around(&self, request: &[u8], reply: &[u8], what: &str) {
+        assert_eq!(reply.len(), request.len(), "{what}: a reply is as long as its request");
+        let end = self.header_len();
+        let mut expected = request[..end].to_vec();
+        expected[..12].rotate_left(6);
+        let ip = end - 8 - if self.v6 { 40 } else { 20 };
+        let addresses = if self.v6 { ip + 8..ip + 40 } else { ip + 12..ip + 20 };
+        let half = addresses.len() / 2;
+        expected[addresses.clone()].rotate_left(half);
+        expected[end - 8..end - 4].rotate_left(2);
+        // The checksum is judged by itself.
+        expected[end - 2..].copy_from_slice(&reply[end - 2..end]);
+        assert_eq!(&reply[..end], expected, "{what}: network headers");
+        if self.v6 {
+            let length = usize::from(u16::from_be_bytes([reply[end - 4], reply[end - 3]]));
+            let mut summed = reply[addresses].to_vec();
+            summed.extend([0, 17]);
+            summed.extend(&reply[end - 4..end - 2]);
+            summed.extend(&reply[end - 8..end - 8 + length]);
+            assert_eq!(sum(&summed), 0xffff, "{what}: UDP checksum over IPv6");
+            assert_ne!(&reply[end - 2..end], [0, 0], "{what}: IPv6 demands a checksum");
+        } else {
+            assert_eq!(&reply[end - 2..end], [0, 0], "{what}: replies over IPv4 carry no checksum");
+        }
+    }
+}
