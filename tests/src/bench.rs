@@ -39,6 +39,8 @@ pub struct Bench {
     pub entry: Program,
     /// The hook under test.
     pub hook: Hook,
+    /// Whether handlers are loaded for repetition, see `PROGRAM_REPEATABLE`.
+    pub repeatable: bool,
     pins: PathBuf,
 }
 
@@ -55,7 +57,7 @@ impl Bench {
         let (entry, shell) = (objects::read("entry"), objects::read("shell"));
         let mut datapath = Datapath::open(&options, Objects { entry: &entry, shell: &shell }).expect("datapath");
         let entry = datapath.entry_program(hook).unwrap_or_else(|error| panic!("{error}"));
-        Self { datapath, entry, hook, pins: options.pins }
+        Self { datapath, entry, hook, repeatable: false, pins: options.pins }
     }
 
     /// An app with tags on, and the test's session with all rights in it.
@@ -86,7 +88,16 @@ impl Bench {
         code: &Admitted,
         regions: &[&Map],
     ) -> Result<LoadedHandler, LoaderError> {
-        self.datapath.load(&Handler { app, function, version, code, regions, hooks: &[self.hook], log: Log::Stats })
+        self.datapath.load(&Handler {
+            app,
+            function,
+            version,
+            code,
+            regions,
+            hooks: &[self.hook],
+            log: Log::Stats,
+            repeatable: self.repeatable,
+        })
     }
 
     /// Loads a handler of this build as function 16, version 1.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod lint;
 mod process;
@@ -30,6 +31,13 @@ enum Command {
     Lint,
     /// Run the tiers of tests and count them
     Test(test::Options),
+    /// Measure NAAM against baselines in the same run; arguments go to the bench program (try --help)
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// [--json FILE] [--runs N] [NAME…]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,5 +60,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             lint::run(&workspace)
         }
         Command::Test(options) => test::run(&workspace, options),
+        Command::Bench { arguments } => bench::run(&workspace, arguments),
     }
 }

@@ -219,6 +219,8 @@ pub const PROGRAM_WEAKLY_ORDERED: u32 = 4;
 pub const PROGRAM_COSTLY: u32 = 8;
 /// Time in the program is measured.
 pub const PROGRAM_TIMED: u32 = 16;
+/// For benches: an answered datagram stays a request, so that `BPF_PROG_TEST_RUN` can run it again.
+pub const PROGRAM_REPEATABLE: u32 = 32;
 
 const _: () = {
     use core::mem::size_of;

@@ -57,7 +57,7 @@ pub trait Frame: Copy {
     /// A pointer to `len` bytes at `at`, if the frame has them.
     #[inline(always)]
     fn bytes(self, at: u64, len: usize) -> Option<*mut u8> {
-        let at = opaque(at & REACH) & REACH;
+        let at = opaque(at) & REACH;
         let pointer = self.start() + at as usize;
         if pointer + len > self.end() { None } else { Some(pointer as *mut u8) }
     }

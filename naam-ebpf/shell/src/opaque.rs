@@ -46,3 +46,11 @@ pub fn clear_unused_arguments() {
     // SAFETY: sets registers that are declared as overwritten.
     unsafe { asm!("r3 = 0", "r4 = 0", "r5 = 0", out("r3") _, out("r4") _, out("r5") _, options(nomem, nostack)) };
 }
+
+/// Stores `value` where the compiler cannot join it with its neighbours: stores of zeros in a row
+/// would become a call of `memset`, which on this target is a loop over bytes.
+#[inline(always)]
+pub fn set<T: Copy>(place: &mut T, value: T) {
+    // SAFETY: a live reference.
+    unsafe { core::ptr::from_mut(place).write_volatile(value) };
+}

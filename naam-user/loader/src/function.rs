@@ -11,8 +11,8 @@ use naam_abi::limits::{
     APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS,
 };
 use naam_abi::tables::{
-    APP_TAG, APP_TIMED, PROGRAM_COSTLY, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED, PROGRAM_WRITES,
-    ProgramConfig, ProgramRef,
+    APP_TAG, APP_TIMED, PROGRAM_COSTLY, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED,
+    PROGRAM_WRITES, ProgramConfig, ProgramRef,
 };
 use naam_admission::Admitted;
 use naam_sys::program::Log;
@@ -44,6 +44,8 @@ pub struct Handler<'a> {
     pub hooks: &'a [Hook],
     /// How much the verifier shall say.
     pub log: Log,
+    /// For benches: answers stay requests, see `PROGRAM_REPEATABLE`.
+    pub repeatable: bool,
 }
 
 /// What became of a load.
@@ -182,7 +184,8 @@ impl Datapath {
                 | choose(app_flags & APP_TAG != 0, PROGRAM_TAG)
                 | choose(app_flags & APP_TIMED != 0, PROGRAM_TIMED)
                 | choose(!cfg!(target_arch = "x86_64"), PROGRAM_WEAKLY_ORDERED)
-                | choose(handler.code.cost > COSTLY, PROGRAM_COSTLY),
+                | choose(handler.code.cost > COSTLY, PROGRAM_COSTLY)
+                | choose(handler.repeatable, PROGRAM_REPEATABLE),
             regions: handler.regions.len() as u32,
             reply_max: handler.code.meta.reply_max,
             steps_max: STEPS_MAX,

@@ -13,6 +13,7 @@ use naam_shell::{
     frame::{Frame, Verdict},
     loops::Looping,
     maps::{APPS, FUNCTIONS, SESSIONS, STEER},
+    opaque::set,
     reply::{self, Answer},
     tag,
     visit::Visit,
@@ -47,20 +48,16 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     }
     let placement = STEER.get(datagram.app * SHARDS_MAX as u32 + datagram.shard).copied().unwrap_or_default();
     let Some(visit) = Visit::get() else { return F::DROP };
-    *visit = Visit {
-        ip: datagram.ip as u32,
-        datagram: datagram.at as u32,
-        length: datagram.length,
-        v6: u32::from(datagram.v6),
-        app: datagram.app,
-        shard: datagram.shard,
-        count: datagram.count,
-        session: datagram.session,
-        placement,
-        key,
-        rights: 0,
-        left: 0,
-    };
+    set(&mut visit.ip, datagram.ip as u32);
+    set(&mut visit.datagram, datagram.at as u32);
+    set(&mut visit.length, datagram.length);
+    set(&mut visit.v6, u32::from(datagram.v6));
+    set(&mut visit.app, datagram.app);
+    set(&mut visit.shard, datagram.shard);
+    set(&mut visit.count, datagram.count);
+    set(&mut visit.session, datagram.session);
+    set(&mut visit.placement, placement);
+    set(&mut visit.key, key);
     let refusal = match find(datagram, serving, placement) {
         Ok((program, rights)) => {
             visit.rights = rights;

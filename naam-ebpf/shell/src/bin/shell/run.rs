@@ -1,16 +1,16 @@
 //! Run: a datagram's messages advance side by side.
 //!
 //! One flat loop makes all passes: *begin* checks every message and takes its arguments in, before
-//! any has an effect; then *touch* (load a word at every pending READ, so that cache misses
-//! overlap) and *advance* (perform the op, run the handler's next step) take turns until all are
-//! served. The loop's position lives in map memory, where the verifier does not follow it.
+//! any has an effect, and runs the first step of read-only handlers; then *touch* (load a word at
+//! every pending READ, so that cache misses overlap) and *advance* (perform the op, run the
+//! handler's next step) take turns until all are served. The loop's position lives in map memory, where the verifier does not follow it.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use naam_abi::{
     handler::{NaamMsg, NaamView1k, Step},
     limits::{ARGS_BYTES, MESSAGES_MAX, REPLY_BYTES, STEPS_MAX, VIEW_LARGE},
     stats::{AppStats, Drop},
-    tables::{PROGRAM_COSTLY, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WRITES},
+    tables::{PROGRAM_COSTLY, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WRITES},
     wire::{Kind, MESSAGE_BYTES, MESSAGE_DUPLICATE, MESSAGE_SERVED, Status},
 };
 
@@ -18,7 +18,7 @@ use naam_shell::{
     count,
     frame::{Frame, Verdict},
     loops::{Looping, Turn},
-    opaque::{clear_unused_arguments, opaque},
+    opaque::{clear_unused_arguments, opaque, set},
     reply::{self, Answer},
     visit::Visit,
 };
@@ -164,26 +164,28 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
     let arrived = if has(PROGRAM_TIMED) { unsafe { bpf_ktime_get_ns() } } else { 0 };
     // SAFETY: this CPU's scratch; programs on one CPU do not overlap.
     unsafe {
-        (*scratch).pass = BEGIN;
-        (*scratch).index = 0;
+        set(&mut (*scratch).pass, BEGIN);
+        set(&mut (*scratch).index, 0);
         (*scratch).active = visit.count;
-        (*scratch).round = 0;
+        set(&mut (*scratch).round, 0);
         (*scratch).at = naam_abi::wire::HEADER_BYTES as u32;
-        (*scratch).over = 0;
-        (*scratch).started = 0;
-        (*scratch).steps = 0;
+        set(&mut (*scratch).over, 0);
+        set(&mut (*scratch).started, 0);
+        set(&mut (*scratch).steps, 0);
     }
     let mut running = Running { frame, visit, scratch, stats };
     L::repeat_apart(TURNS, &mut running);
     // SAFETY: as above.
-    let (active, steps) = unsafe { ((*scratch).active, (*scratch).steps) };
+    let (active, at, steps) = unsafe { ((*scratch).active, (*scratch).at, (*scratch).steps) };
     stats.steps += steps;
-    if active != 0 {
+    // Messages that do not fill the datagram, or one whose lengths lie.
+    if active != 0 || at != visit.length {
         stats.drops[Drop::Message as usize] += 1;
         return F::DROP;
     }
     stats.messages += u64::from(visit.count);
-    let answer = Answer { kind: Kind::Reply, status: Status::Ok, handler: constant!(version) as u16 };
+    let kind = if has(PROGRAM_REPEATABLE) { Kind::Request } else { Kind::Reply };
+    let answer = Answer { kind, status: Status::Ok, handler: constant!(version) as u16 };
     let verdict = reply::send::<F, L>(frame, visit, has(PROGRAM_TAG), &answer);
     if has(PROGRAM_TIMED) {
         // SAFETY: a plain helper.
@@ -198,29 +200,32 @@ impl<F: Frame> Turn for Running<F> {
         // SAFETY: this CPU's scratch and visit; nothing else refers to them during the turn.
         let (scratch, visit) = unsafe { (&mut *self.scratch, &*self.visit) };
         let index = opaque(u64::from(scratch.index)) & (MESSAGES_MAX as u64 - 1);
-        match scratch.pass {
-            BEGIN => {
-                if !self.begin(index) {
-                    return false;
-                }
+        let pass = scratch.pass;
+        if pass == TOUCH {
+            let (lane, message) = at(self.scratch, index);
+            if lane.op == Step::Read as u32 {
+                resolve::touch(message);
             }
-            TOUCH => {
-                let (lane, message) = at(self.scratch, index);
-                if lane.op == Step::Read as u32 {
-                    resolve::touch(message);
-                }
+        } else {
+            if pass == BEGIN && !self.begin(index) {
+                return false;
             }
-            _ => self.advance(index),
+            // A first step has no effect, so it may run before the messages behind it are checked;
+            // claiming a slot has one.
+            if pass == ADVANCE || !has(PROGRAM_WRITES) {
+                self.advance(index);
+            }
         }
         scratch.index += 1;
         if scratch.index < visit.count {
             return true;
         }
-        if scratch.active == 0 || (scratch.pass == BEGIN && scratch.at != visit.length) {
+        if scratch.active == 0 || (pass == BEGIN && scratch.at != visit.length) {
             return false;
         }
         scratch.index = 0;
-        scratch.pass = if scratch.pass == ADVANCE && visit.count > 1 { TOUCH } else { ADVANCE };
+        let stepped = pass == ADVANCE || (pass == BEGIN && !has(PROGRAM_WRITES));
+        scratch.pass = if stepped && visit.count > 1 { TOUCH } else { ADVANCE };
         if scratch.pass == ADVANCE {
             scratch.round += 1;
             if scratch.round.is_multiple_of(4) {
@@ -284,20 +289,17 @@ impl<F: Frame> Running<F> {
         let most = constant!(reply_max);
         let reply_max = if room < most { room } else { most };
         let (lane, message) = at(self.scratch, index);
-        *lane = Lane {
-            op: BEGUN,
-            steps: 0,
-            at: start,
-            room,
-            reply_max,
-            slot: u32::from(slot),
-            sequence,
-            claimed: 0,
-            effects: 0,
-            end: 0,
-            reply_len: 0,
-            reserved: 0,
-        };
+        set(&mut lane.op, BEGUN);
+        set(&mut lane.steps, 0);
+        set(&mut lane.at, start);
+        set(&mut lane.room, room);
+        set(&mut lane.reply_max, reply_max);
+        if has(PROGRAM_WRITES) {
+            set(&mut lane.slot, u32::from(slot));
+            set(&mut lane.sequence, sequence);
+            set(&mut lane.claimed, 0);
+        }
+        set(&mut lane.effects, 0);
         clear(message, reply_max, &raw const scratch.zero);
         message.arg_len = arg_len;
         message.reply_max = reply_max;
@@ -470,7 +472,7 @@ impl<F: Frame> Running<F> {
         unsafe {
             header.add(4).cast::<u32>().write_unaligned(message.code);
             header.add(14).cast::<u16>().write_unaligned(status);
-            header.add(17).write(flags);
+            header.add(17).write(if has(PROGRAM_REPEATABLE) { 0 } else { flags });
             header.add(18).write(lane.steps as u8);
             header.add(22).cast::<u16>().write_unaligned(reply_len as u16);
         }
