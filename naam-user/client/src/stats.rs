@@ -49,6 +49,8 @@ pub struct ClientStats {
     pub running: u64,
     /// Answers "runs elsewhere": asked again later.
     pub elsewhere: u64,
+    /// Answers "the host's time was up" to reading calls: asked again later.
+    pub out_of_time: u64,
     /// Answers "another handler version serves": asked again with that one.
     pub version_retries: u64,
     /// Times a function's version was corrected.

@@ -253,6 +253,30 @@ fn a_running_write_is_asked_for_later() {
     assert_eq!((core.stats().from_slot, host.effects.len()), (1, 1));
 }
 
+/// A reply that says "over budget" after `steps` steps.
+fn over_budget(request: &[u8], steps: u8) -> Vec<u8> {
+    let mut bytes = request.to_vec();
+    bytes[wire::HEADER_BYTES + 18] = steps;
+    refusal(&bytes, Status::Budget, |_| {})
+}
+
+#[test]
+fn a_read_that_met_a_busy_host_is_repeated_and_nothing_else_is() {
+    let mut core = core();
+    core.submit(&read(&[7; ARGS]), NOW).unwrap();
+    let request = sent(&mut core, NOW).unwrap();
+    assert_eq!(arrive(&mut core, &over_budget(&request, 3), NOW + MS), []);
+    assert_eq!((core.stats().out_of_time, sent(&mut core, NOW + MS)), (1, None));
+    assert_eq!(ticked(&mut core, NOW + 200 * MS), []);
+    let again = sent(&mut core, NOW + 200 * MS).unwrap();
+    // 32 steps are all that a message gets; asking again would not help.
+    let refused = [Err(CallError::Refused { status: Status::Budget, may_have_run: true })];
+    assert_eq!(arrive(&mut core, &over_budget(&again, 32), NOW + 201 * MS), refused);
+    core.submit(&write(&[7; ARGS]), NOW + 300 * MS).unwrap();
+    let request = sent(&mut core, NOW + 300 * MS).unwrap();
+    assert_eq!(arrive(&mut core, &over_budget(&request, 3), NOW + 301 * MS), refused);
+}
+
 #[test]
 fn duplicates_and_late_answers_are_counted_and_harmless() {
     let mut core = core();

@@ -55,8 +55,8 @@ impl Default for Options {
             window: 1024,
             args_max: ARGS_BYTES,
             linger: Duration::ZERO,
-            retry_first: Duration::from_millis(10),
-            retry_min: Duration::from_millis(2),
+            retry_first: Duration::from_millis(20),
+            retry_min: Duration::from_millis(10),
             retry_max: Duration::from_millis(200),
             seed: 0x006e_6161_6d5f_7365,
         }

@@ -1,5 +1,6 @@
 //! Answers find their calls.
 
+use naam_abi::limits::STEPS_MAX;
 use naam_abi::tables::Site;
 use naam_abi::wire::{self, Header, Kind, MESSAGE_DUPLICATE, Message, Status};
 
@@ -86,7 +87,9 @@ impl Core {
             self.backoff.sample(u64::from((now as u32).wrapping_sub(message.sent)));
         }
         match status {
-            Status::Version | Status::Elsewhere | Status::Running => {
+            Status::Version | Status::Elsewhere | Status::Running | Status::Budget
+                if status != Status::Budget || self.ran_out_of_time(call.function, message) =>
+            {
                 if newest && call.phase == Phase::Sent {
                     self.postpone(index, status, header.handler, now);
                 } else {
@@ -114,12 +117,20 @@ impl Core {
         }
     }
 
+    /// Whether a message that is over its budget may find more of it next time: it only reads, and the host's time
+    /// was up (an interrupt may have used it), not the message's steps.
+    fn ran_out_of_time(&self, function: u16, message: &Message) -> bool {
+        let reads = self.functions[usize::from(function)].is_some_and(|known| !known.info.writes);
+        reads && u32::from(message.steps) < STEPS_MAX
+    }
+
     /// Asks again: at once with another version, otherwise after a while.
     fn postpone(&mut self, index: u32, status: Status, serving: u16, now: u64) {
         let call = &self.calls[index];
         match status {
             Status::Version => self.stats.version_retries += 1,
             Status::Elsewhere => self.stats.elsewhere += 1,
+            Status::Budget => self.stats.out_of_time += 1,
             _ => self.stats.running += 1,
         }
         if status == Status::Version && serving != 0 && serving != call.version {
