@@ -7,7 +7,7 @@
 //! the longest path: each node keeps the longest from it to the end.
 //!
 //! Constants make states many: a loop that keeps the index of the best of n words has n²/2 of
-//! them. If that exhausts the budget, a second search joins states that differ in one constant.
+//! them. A search may join states that differ in one number where it has seen many.
 
 use std::collections::HashMap;
 
@@ -25,16 +25,14 @@ use naam_abi::limits::STEP_COST_MAX;
 /// How a search is done.
 #[derive(Clone, Copy)]
 pub(super) struct Search {
-    /// Whether states that differ in one constant are joined where there are many.
-    pub joining: bool,
+    /// States kept at one place before those that differ in one number are joined, if ever.
+    pub join_after: Option<usize>,
     /// Instructions that are looked at, over all paths.
     pub visits_max: u64,
 }
 
 /// States of one group that a new state is compared with, the latest first.
 const CANDIDATES_MAX: usize = 256;
-/// States kept at one place before constants are joined, if they are at all.
-const PLACE_NODES_MAX: usize = 64;
 /// Registers and stack slots that are kept, over all states.
 const VALUES_MAX: usize = 2_000_000;
 /// Comparisons of states, and of groups of states.
@@ -165,7 +163,7 @@ impl<'a> Explorer<'a> {
             }
             let node = self.nodes.len();
             self.values += saved.len();
-            self.seen.entry(place).or_default().insert(&saved, node, self.search.joining);
+            self.seen.entry(place).or_default().insert(&saved, node, self.search.join_after.is_some());
             self.nodes.push(Node { saved, parent: path.node, open: 1, cost: path.cost, longest: 0 });
             path.node = node;
             return Ok(false);
@@ -197,20 +195,15 @@ impl<'a> Explorer<'a> {
         Ok(None)
     }
 
-    /// Where many states were seen: a finished one that covers this one but for a constant, and
-    /// the numbers of both. A loop's own counter is never joined with its earlier rounds, which
-    /// are not finished.
+    /// Where many states were seen: a register in which a finished one differs, and the numbers of
+    /// both. A loop's own counter is never joined with its earlier rounds, which are not finished.
     fn joined(&mut self, place: (usize, usize), saved: &Saved) -> Option<(Reg, Scalar)> {
-        let seen = self.seen.get(&place).filter(|seen| self.search.joining && seen.count >= PLACE_NODES_MAX)?;
-        for (reg, index) in seen.neighbours(saved) {
-            let node = &self.nodes[index];
-            if node.open == 0
-                && let Some(joined) = node.saved.join_in(saved, reg)
-            {
-                return Some((reg as Reg, joined));
-            }
-        }
-        None
+        let many = self.search.join_after?;
+        let seen = self.seen.get(&place).filter(|seen| seen.count >= many)?;
+        let neighbours = seen.neighbours(saved);
+        self.comparisons += neighbours.len();
+        let finished = neighbours.into_iter().map(|index| &self.nodes[index]).filter(|node| node.open == 0);
+        finished.filter_map(|node| node.saved.join(saved)).map(|(reg, joined)| (reg as Reg, joined)).next()
     }
 
     /// A path from `node` is known to its end: tells the nodes above.

@@ -83,7 +83,7 @@ fn no_real_path_leaves_its_abstract_states() {
 fn admitted_handlers_depend_on_numbers_alone() {
     let mut admitted = 0;
     for (seed, shape) in shapes(1_000_000, scale(8_000)) {
-        let search = Search { joining: seed % 2 == 0, visits_max: 5_000 };
+        let search = Search { join_after: [None, Some(1), Some(4)][(seed % 3) as usize], visits_max: 5_000 };
         let Ok((cost, _)) = Explorer::new(&shape, VIEW_BYTES, search).explore() else { continue };
         admitted += 1;
         let mut random = Random(!seed);

@@ -78,20 +78,24 @@ impl Saved {
         })
     }
 
-    /// If this covers `other` but for one register in which `other` holds a constant: the numbers
-    /// that the register holds in either. What is joined again grows to a power of two, or a
-    /// register with many constants would be joined as many times.
-    pub fn join_in(&self, other: &Self, reg: usize) -> Option<Scalar> {
-        let (here, there) = (self.scalar(reg)?, other.scalar(reg)?);
+    /// If this covers `other` but for the number in one register of the running function: that
+    /// register, and more numbers than it holds in either. What was joined before grows to powers
+    /// of two, or a register with many constants would be joined as many times.
+    pub fn join(&self, other: &Self) -> Option<(usize, Scalar)> {
+        let top = &self.frames[self.frames.len() - 1];
+        let (reg, here, there) = top.regs.iter().find_map(|(reg, _)| {
+            let (here, there) = (self.scalar(*reg)?, other.scalar(*reg)?);
+            (!here.covers(there)).then_some((*reg, here, there))
+        })?;
         if !self.covers_but(other, Some(reg)) {
             return None;
         }
-        let joined = here.join(there);
-        if here.constant().is_some() {
-            return Some(joined);
+        let mut joined = here.join(there);
+        if here.constant().is_none() {
+            let grown = Tnum::range(joined.whole.umin, joined.whole.umax);
+            joined = joined.join(&Scalar::UNKNOWN.with_bits(grown));
         }
-        let grown = Tnum::range(joined.whole.umin, joined.whole.umax);
-        Some(joined.join(&Scalar::UNKNOWN.with_bits(grown)))
+        (!there.covers(&joined)).then_some((reg, joined))
     }
 
     /// The running function's constants: which registers, and what.
@@ -112,6 +116,9 @@ impl Saved {
         hasher.finish()
     }
 }
+
+/// States of one group that are looked at as neighbours.
+const NEIGHBOURS_MAX: usize = 8;
 
 /// The states seen at one place. A constant is covered by the same constant only, so states are
 /// grouped by their constants: a loop with a counter does not search its earlier rounds.
@@ -137,16 +144,16 @@ impl Seen {
         lists.into_iter().flat_map(move |nodes| nodes.iter().rev().take(max).copied())
     }
 
-    /// Nodes that may differ from this state in one constant only, with its register.
-    pub fn neighbours(&self, saved: &Saved) -> Vec<(usize, usize)> {
+    /// Nodes that may differ from this state in one register only.
+    pub fn neighbours(&self, saved: &Saved) -> Vec<usize> {
         let constant = saved.constant_regs();
-        let mut found = Vec::new();
+        let mut found: Vec<usize> = self.candidates(saved, NEIGHBOURS_MAX).collect();
         for (reg, _) in saved.constants() {
             let others = constant & !(1 << reg);
             let digest = saved.digest(others);
             let joined = self.groups.iter().find(|(regs, _)| *regs == others).and_then(|(_, nodes)| nodes.get(&digest));
-            found.extend(joined.and_then(|nodes| nodes.last()).map(|node| (reg, *node)));
-            found.extend(self.near.get(&(reg, digest)).map(|node| (reg, *node)));
+            found.extend(joined.and_then(|nodes| nodes.last()));
+            found.extend(self.near.get(&(reg, digest)));
         }
         found
     }
