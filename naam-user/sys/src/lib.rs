@@ -15,6 +15,7 @@
 //! | [`run`] | `BPF_PROG_TEST_RUN` |
 //! | [`pin`] | bpffs |
 //! | [`features`] | what this kernel can do |
+//! | [`xdp`] | XDP on an interface |
 //!
 //! Aya's objects enter through their descriptors: `Map::from_fd(fd.try_clone_to_owned()?)`.
 
@@ -27,6 +28,7 @@ pub mod mapping;
 pub mod pin;
 pub mod program;
 pub mod run;
+pub mod xdp;
 
 pub use btf::Btf;
 pub use error::{Errno, Operation, SysError};
