@@ -8,10 +8,10 @@
 //! | [`xsk`] | AF_XDP sockets and an XDP program | Linux 5.9; CAP_NET_RAW, and CAP_BPF + CAP_NET_ADMIN for the program |
 //! | [`udp`] | a UDP socket through io_uring | Linux 6.1; no privilege |
 //!
-//! [`open`] chooses. One thread at a time drives a transport. Nothing is allocated after it was opened.
+//! [`open`] chooses. [`netlink`] asks the kernel about interfaces. One thread at a time drives a transport. Nothing is allocated after it was opened.
 
 pub mod error;
-mod netlink;
+pub mod netlink;
 mod open;
 pub mod target;
 pub mod udp;

@@ -1,17 +1,18 @@
-//! What AF_XDP must know and a socket would find out by itself: interface, next hop, its MAC.
+//! What AF_XDP must know and a socket would find out by itself: interface, next hop, its MAC; and what
+//! a doctor asks of an interface.
 
 use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// An Ethernet address.
-pub(crate) type Mac = [u8; 6];
+pub type Mac = [u8; 6];
 
 /// The way to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +24,39 @@ pub(crate) struct Route {
 }
 
 /// A network interface.
-#[derive(Clone, Debug)]
-pub(crate) struct Interface {
+#[derive(Clone, Debug, Default)]
+pub struct Interface {
+    /// Its index.
     pub index: u32,
+    /// Its name.
     pub name: String,
+    /// What kind of virtual device it is, as `ip` says: `veth`; none for hardware.
+    pub kind: Option<String>,
+    /// Whether it is up.
+    pub up: bool,
+    /// Bytes of an IP packet.
+    pub mtu: u32,
     /// None if it is no Ethernet.
     pub mac: Option<Mac>,
     /// Receive queues it was made with; fewer may be in use.
     pub queues: u32,
     /// Id of the XDP program it carries, whatever the mode.
     pub program: Option<u32>,
+    /// Index of the device it is bound to: a veth's other end.
+    pub peer: Option<u32>,
+    /// That device is in another network namespace, where `peer` counts.
+    pub peer_is_elsewhere: bool,
 }
 
 /// A connection to the kernel's routing tables.
-pub(crate) struct Netlink {
+pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
     /// In the calling thread's network namespace.
-    pub(crate) fn connect() -> io::Result<Self> {
+    pub fn connect() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -80,14 +93,14 @@ impl Netlink {
     }
 
     /// The interface of that index.
-    pub(crate) fn interface(&mut self, index: u32) -> io::Result<Interface> {
+    pub fn interface(&mut self, index: u32) -> io::Result<Interface> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.link(message)
     }
 
     /// The interface of that name.
-    pub(crate) fn interface_by_name(&mut self, name: &str) -> io::Result<Interface> {
+    pub fn interface_by_name(&mut self, name: &str) -> io::Result<Interface> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
         self.link(message)
@@ -98,12 +111,21 @@ impl Netlink {
         let Some(RouteNetlinkMessage::NewLink(link)) = answers.into_iter().next() else {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         };
-        let mut interface =
-            Interface { index: link.header.index, name: String::new(), mac: None, queues: 1, program: None };
+        let up = link.header.flags.contains(LinkFlags::Up);
+        let mut interface = Interface { index: link.header.index, up, queues: 1, ..Interface::default() };
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name = name,
                 LinkAttribute::Address(mac) => interface.mac = mac.try_into().ok().filter(|mac| *mac != Mac::default()),
+                LinkAttribute::LinkInfo(info) => {
+                    interface.kind = info.into_iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                }
+                LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                LinkAttribute::Link(peer) => interface.peer = Some(peer).filter(|peer| *peer != 0),
+                LinkAttribute::LinkNetNsId(_) => interface.peer_is_elsewhere = true,
                 LinkAttribute::NumRxQueues(queues) => interface.queues = queues,
                 LinkAttribute::Xdp(xdp) => {
                     interface.program = xdp.into_iter().find_map(|attribute| match attribute {
@@ -190,7 +212,8 @@ mod tests {
     fn loopback_is_found_and_has_no_mac() {
         let mut netlink = Netlink::connect().unwrap();
         let lo = netlink.interface_by_name("lo").unwrap();
-        assert_eq!((lo.index, lo.mac), (1, None));
+        assert_eq!((lo.index, lo.mac, lo.kind), (1, None, None));
+        assert!(lo.up && lo.mtu >= 1500 && lo.peer.is_none());
         assert_eq!(netlink.interface(1).unwrap().name, "lo");
         let error = netlink.route(IpAddr::from([127, 0, 0, 1])).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
