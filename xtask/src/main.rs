@@ -57,6 +57,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Build => build::run(&workspace),
         Command::Lint => {
             setup::ensure(&workspace)?;
+            // naam-cli embeds them, so it compiles only once they are there.
+            build::objects(&workspace)?;
             lint::run(&workspace)
         }
         Command::Test(options) => test::run(&workspace, options),

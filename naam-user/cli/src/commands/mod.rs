@@ -1,0 +1,34 @@
+//! What the commands do.
+
+pub mod app;
+mod bytes;
+pub mod check;
+pub mod doctor;
+pub mod handler;
+pub mod inspect;
+pub mod interface;
+pub mod region;
+pub mod status;
+pub mod steer;
+
+use crate::options::{Command, Global};
+use crate::output::Output;
+
+/// Runs the command.
+pub fn run(command: Command, global: &Global) -> anyhow::Result<()> {
+    let output = Output::new(global.json);
+    match command {
+        Command::Attach(command) => command.run(global, output),
+        Command::Detach(command) => command.run(global, output),
+        Command::Status => status::status(global, output),
+        Command::Stats(command) => command.run(global, output),
+        Command::App(command) => command.run(global, output),
+        Command::Handler(command) => command.run(global, output),
+        Command::Check(command) => command.run(output),
+        Command::Region(command) => command.run(global, output),
+        Command::Steer(command) => command.run(global, output),
+        Command::Inspect(command) => command.run(global, output),
+        Command::Doctor(command) => command.run(global, output),
+        Command::Shutdown => status::shutdown(global, output),
+    }
+}
