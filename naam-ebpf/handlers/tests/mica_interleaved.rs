@@ -46,6 +46,8 @@ struct Plan {
     by_word: bool,
     /// Keys are there at the beginning.
     filled: bool,
+    /// Nothing but GET and SET.
+    plain: bool,
 }
 
 const PLAN: Plan = Plan {
@@ -58,6 +60,7 @@ const PLAN: Plan = Plan {
     log2_buckets: 0,
     by_word: true,
     filled: false,
+    plain: false,
 };
 
 struct Client {
@@ -160,7 +163,7 @@ fn interleave(seed: u64, plan: Plan) -> Report {
 
 fn begin(random: &mut Random, plan: &Plan, store: &Store, versions: &[Vec<u64>], now: u64, serial: u64) -> Running {
     let number = random.below(plan.keys);
-    let call = match random.below(8) {
+    let call = match random.below(if plan.plain { 5 } else { 8 }) {
         0 | 1 => Call::Get,
         2..=4 => Call::Set(value(random, plan, serial)),
         5 => {
@@ -205,6 +208,12 @@ fn few_keys_in_one_chain() {
 #[test]
 fn one_key_that_comes_and_goes() {
     check(10_000..12_000, Plan { keys: 1, ..PLAN });
+}
+
+#[test]
+fn blocks_of_one_key_that_are_used_again_at_once() {
+    let plan = Plan { keys: 1, clients: 3, calls: 12, value_len: 10, filled: true, plain: true, ..PLAN };
+    check(15_000..18_000, plan);
 }
 
 #[test]
