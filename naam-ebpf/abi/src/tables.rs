@@ -121,7 +121,10 @@ pub struct SessionEntry {
     /// Key of the tag under `auth = session`.
     pub key: crate::siphash::Key,
     /// Reserved, zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
+    /// The number of the entry's last session. Stays when that session ends, so that a restarted
+    /// daemon gives out no number twice.
+    pub last: u64,
 }
 
 /// Map `SLOTS`, by `(session % SESSIONS_MAX) * SLOTS_MAX + slot`: the memory that makes a writing

@@ -146,6 +146,13 @@ impl Datapath {
         self.forget(app, function, reference)
     }
 
+    /// The kernel's programs of a version, opened by their pins.
+    pub fn programs_of(&self, app: u16, function: u16, version: u16) -> Result<Vec<(Hook, Program)>, LoaderError> {
+        let pins = Hook::ALL.map(|hook| (hook, self.function_pin(app, function, version, hook)));
+        let pinned = pins.into_iter().filter(|(_, path)| path.exists());
+        pinned.map(|(hook, path)| Ok((hook, Program::open_pinned(&path)?))).collect()
+    }
+
     fn forget(&self, app: u16, function: u16, reference: ProgramRef) -> Result<(), LoaderError> {
         for hook in Hook::ALL {
             self.array(hook).delete(&reference.program.to_ne_bytes())?;
@@ -157,11 +164,12 @@ impl Datapath {
         Ok(())
     }
 
-    fn function_pin(&self, app: u16, function: u16, version: u16, hook: Hook) -> PathBuf {
+    /// Where a version's program for `hook` is pinned.
+    pub fn function_pin(&self, app: u16, function: u16, version: u16, hook: Hook) -> PathBuf {
         self.pins.join("functions").join(format!("app{app}_fn{function}_v{version}_{hook}"))
     }
 
-    fn array(&self, hook: Hook) -> &Map {
+    pub(crate) fn array(&self, hook: Hook) -> &Map {
         match hook {
             Hook::Xdp => &self.programs,
             Hook::Tc => &self.programs_tc,
@@ -227,9 +235,14 @@ impl Datapath {
         maps
     }
 
+    /// Where an app's scratch is pinned.
+    pub(crate) fn scratch_pin(&self, app: u16) -> PathBuf {
+        self.pins.join("scratch").join(format!("app{app}"))
+    }
+
     /// The app's scratch, made at its first handler.
     fn scratch(&self, app: u16) -> Result<Map, LoaderError> {
-        let path = self.pins.join("scratch").join(format!("app{app}"));
+        let path = self.scratch_pin(app);
         let shape = self.shell.map("SCRATCH")?;
         if path.exists() {
             let map = Map::open_pinned(&path)?;

@@ -8,6 +8,7 @@
 //! | [`splice`] | a handler in the stub's place: instructions, functions, lines, BTF |
 //! | [`bind`] | maps and constants into a spliced program, and to the kernel |
 //! | [`function`] | handlers: load, replace under load, drain, unload |
+//! | [`sweep`] | what a killed process left half done |
 //! | [`tables`] | apps, functions, placements, sessions, counters |
 //!
 //! Needs kernel 6.1 with BTF, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and a bpffs.
@@ -19,6 +20,7 @@ pub mod error;
 pub mod function;
 pub mod hook;
 pub mod splice;
+pub mod sweep;
 pub mod tables;
 pub mod template;
 
@@ -27,4 +29,5 @@ pub use datapath::{Datapath, Objects, Options};
 pub use error::LoaderError;
 pub use function::{Handler, LoadedHandler};
 pub use hook::Hook;
+pub use sweep::Swept;
 pub use tables::Tables;

@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, SESSIONS_MAX, SHARDS_MAX, SLOTS_MAX};
+use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, REGIONS_MAX, SESSIONS_MAX, SHARDS_MAX, SLOTS_MAX};
+use naam_abi::siphash::Key;
 use naam_abi::stats::AppStats;
 use naam_abi::tables::{AppEntry, FunctionEntry, ProgramRef, SessionEntry, SlotEntry, SteerEntry};
 use naam_sys::{Map, Mapping};
@@ -81,10 +82,15 @@ impl Tables {
         })
     }
 
-    /// Publishes an app.
+    /// Publishes an app. One that keeps its key changes at one instant, without a gap.
     pub fn set_app(&self, app: u16, entry: &AppEntry) {
         let first = u64::from(entry.regions) << 32 | u64::from(entry.flags);
-        self.apps.publish(app.into(), &[first, entry.key.k0, entry.key.k1, 0, 0, 0, 0, 0]);
+        let Key { k0, k1 } = entry.key;
+        if (self.apps.load(app.into(), 1), self.apps.load(app.into(), 2)) == (k0, k1) {
+            self.apps.store(app.into(), 0, first);
+        } else {
+            self.apps.publish(app.into(), &[first, k0, k1, 0, 0, 0, 0, 0]);
+        }
     }
 
     /// Whether the app is served.
@@ -139,7 +145,37 @@ impl Tables {
         }
         let first = u64::from(entry.app) << 32 | u64::from(entry.session);
         let (rights, raw) = (u64::from_le_bytes(entry.handler_rights), u64::from_le_bytes(entry.raw_rights));
-        self.sessions.publish(index, &[first, rights, raw, entry.key.k0, entry.key.k1, 0, 0, 0]);
+        let last = entry.session.into();
+        self.sessions.publish(index, &[first, rights, raw, entry.key.k0, entry.key.k1, 0, 0, last]);
+    }
+
+    /// The entry of an open session.
+    pub fn session(&self, session: u32) -> Option<SessionEntry> {
+        let index = u64::from(session) % SESSIONS_MAX as u64;
+        let words: [u64; 8] = std::array::from_fn(|word| self.sessions.load(index, word as u64));
+        (session != 0 && words[0] as u32 == session).then(|| SessionEntry {
+            session,
+            app: (words[0] >> 32) as u32,
+            handler_rights: words[1].to_le_bytes(),
+            raw_rights: words[2].to_le_bytes(),
+            key: Key { k0: words[3], k1: words[4] },
+            reserved: [0; 2],
+            last: words[7],
+        })
+    }
+
+    /// Changes an open session's rights, each word at one instant.
+    pub fn set_rights(&self, session: u32, handler: [u8; REGIONS_MAX], raw: [u8; REGIONS_MAX]) {
+        let index = u64::from(session) % SESSIONS_MAX as u64;
+        if self.sessions.load(index, 0) as u32 == session {
+            self.sessions.store(index, 1, u64::from_le_bytes(handler));
+            self.sessions.store(index, 2, u64::from_le_bytes(raw));
+        }
+    }
+
+    /// The number of the last session, open or ended, that had each entry; 0 for entries never used.
+    pub fn last_sessions(&self) -> Vec<u32> {
+        (0..SESSIONS_MAX as u64).map(|index| self.sessions.load(index, 7) as u32).collect()
     }
 
     /// Ends a session if it is still the entry's.
