@@ -132,12 +132,12 @@ impl Sessions {
     }
 
     /// Opens a session. `app_limit` bounds the app's sessions, so that no app takes them all;
-    /// `ticket` is a random number of the caller's.
+    /// `ticket` makes the number that proves who opened it, which nobody else can guess.
     pub fn open(
         &mut self,
         app: u16,
         app_limit: usize,
-        ticket: u64,
+        ticket: impl FnOnce(u32) -> u64,
         now_ms: u64,
         lease_ms: u64,
     ) -> Result<&Session, SessionError> {
@@ -149,6 +149,7 @@ impl Sessions {
         place.generation = if place.generation >= GENERATION_MAX { 1 } else { place.generation + 1 };
         let number = place.generation << INDEX_BITS | index as u32;
         let expires_ms = now_ms.saturating_add(lease_ms);
+        let ticket = ticket(number);
         Ok(place.session.insert(Session { number, app, ticket, opened_ms: now_ms, expires_ms }))
     }
 
@@ -227,7 +228,7 @@ mod tests {
     const LEASE: u64 = 100;
 
     fn open(sessions: &mut Sessions, app: u16) -> u32 {
-        sessions.open(app, SESSIONS_MAX, 7, 0, LEASE).unwrap().number
+        sessions.open(app, SESSIONS_MAX, |_| 7, 0, LEASE).unwrap().number
     }
 
     #[test]
@@ -241,7 +242,7 @@ mod tests {
         }
         let again = open(&mut sessions, 1);
         assert_eq!((index(again), generation(again)), (0, 2));
-        assert_eq!(sessions.open(1, SESSIONS_MAX + 1, 7, 0, LEASE), Err(SessionError::Full));
+        assert_eq!(sessions.open(1, SESSIONS_MAX + 1, |_| 7, 0, LEASE), Err(SessionError::Full));
         assert_eq!(sessions.close(first, 7, 0), Err(SessionError::Unknown { number: first }));
     }
 
@@ -281,9 +282,9 @@ mod tests {
     fn apps_are_bounded_listed_and_removed() {
         let mut sessions = Sessions::new();
         for _ in 0..3 {
-            sessions.open(5, 3, 0, 0, LEASE).unwrap();
+            sessions.open(5, 3, |_| 0, 0, LEASE).unwrap();
         }
-        assert_eq!(sessions.open(5, 3, 0, 0, LEASE), Err(SessionError::AppFull { limit: 3 }));
+        assert_eq!(sessions.open(5, 3, |_| 0, 0, LEASE), Err(SessionError::AppFull { limit: 3 }));
         open(&mut sessions, 6);
         assert_eq!((sessions.of_app(5).count(), sessions.of_app(6).count()), (3, 1));
         assert_eq!(sessions.remove_app(5).len(), 3);
@@ -332,7 +333,7 @@ mod tests {
                 let pick = |at: usize| order.get(at % order.len().max(1)).copied().unwrap_or(1);
                 match act {
                     Act::Open(app) => {
-                        let number = sessions.open(app, SESSIONS_MAX, app.into(), now, LEASE).unwrap().number;
+                        let number = sessions.open(app, SESSIONS_MAX, |_| app.into(), now, LEASE).unwrap().number;
                         prop_assert!(number != 0 && issued.insert(number), "{} was issued before", number);
                         order.push(number);
                         model.insert(number, (app, now + LEASE));

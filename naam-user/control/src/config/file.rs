@@ -62,6 +62,8 @@ struct AppTable {
     id: Spanned<u16>,
     #[serde(default)]
     integrity: Integrity,
+    #[serde(default)]
+    timed: bool,
     sessions_max: Option<Spanned<usize>>,
     #[serde(default)]
     region: Vec<RegionTable>,
@@ -171,6 +173,7 @@ impl Blame<'_> {
             name: app.name.get_ref().clone(),
             id,
             integrity: app.integrity == Integrity::On,
+            timed: app.timed,
             sessions_max: sessions_max.unwrap_or(SESSIONS_MAX),
             regions,
             functions,

@@ -88,6 +88,8 @@ pub struct App {
     pub id: u16,
     /// Whether datagrams are tagged.
     pub integrity: bool,
+    /// Whether time in its handlers is measured.
+    pub timed: bool,
     /// Sessions that it may have at a time.
     pub sessions_max: usize,
     /// Its regions, in binding order.
