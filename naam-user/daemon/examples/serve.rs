@@ -1,0 +1,21 @@
+//! A daemon in a few lines: `serve CONFIG BPF_DIR`, with the objects that `cargo xtask build` made.
+//!
+//! The tests run it as a process of its own, because they kill it.
+
+use std::path::PathBuf;
+
+use naam_control::config::Config;
+use naam_daemon::{ServeOptions, serve};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let mut args = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(config), Some(bpf)) = (args.next(), args.next()) else {
+        return Err("usage: serve CONFIG BPF_DIR [--detach-on-exit]".into());
+    };
+    let detach_on_exit = args.next().is_some_and(|arg| arg.as_os_str() == "--detach-on-exit");
+    let config = Config::read(&config)?;
+    let (entry, shell) = (std::fs::read(bpf.join("entry.o"))?, std::fs::read(bpf.join("shell.o"))?);
+    serve(ServeOptions { config, entry: entry.into(), shell: shell.into(), detach_on_exit })?;
+    Ok(())
+}

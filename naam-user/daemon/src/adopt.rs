@@ -1,0 +1,361 @@
+//! Start: what the configuration wants, what an earlier daemon has left, what is left to do.
+//!
+//! What serves is not touched unless it must change. A function that the configuration names is
+//! kept if its object is the one that is served, or the one that the configuration named when it
+//! was loaded (it has then been replaced at run time, which a restart does not undo).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, REGIONS_MAX};
+use naam_abi::siphash::Key;
+use naam_control::config::{self, Config};
+use naam_control::sessions::Sessions;
+use naam_control::{ControlError, Name};
+use naam_loader::{Datapath, Objects, Options};
+use naam_region::{RegionError, Regions};
+use sha2::{Digest, Sha256};
+
+use crate::error::ServeError;
+use crate::functions::Candidate;
+use crate::host::{App, Host, Served};
+use crate::state::{AppState, FunctionState, State, StateDir};
+use crate::steering::home;
+
+/// A function of the configuration that passed admission.
+struct Wanted {
+    app: u16,
+    function: u16,
+    candidate: Candidate,
+}
+
+impl Wanted {
+    fn is_in_the_way_of(&self, state: &FunctionState) -> bool {
+        self.function == state.function.id || self.candidate.name == state.function.name
+    }
+}
+
+/// Admits every handler of the configuration, before anything in the kernel changes.
+fn admit_all(config: &Config) -> Result<Vec<Wanted>, ServeError> {
+    let mut wanted = Vec::new();
+    for app in &config.apps {
+        for function in &app.functions {
+            let blame = |key: &'static str, cause: String| ServeError::Config {
+                key,
+                object: format!("function `{}` of app `{}` ({})", function.name, app.name, function.object.display()),
+                cause,
+            };
+            let candidate =
+                Candidate::read_file(&function.object).map_err(|cause| blame("app.function.object", cause))?;
+            if candidate.name != function.name {
+                let cause = format!("the object's handler is called `{}`", candidate.name);
+                return Err(blame("app.function.name", cause));
+            }
+            wanted.push(Wanted { app: app.id, function: function.id, candidate });
+        }
+    }
+    Ok(wanted)
+}
+
+/// Keeps other daemons away from the instance's pins while it lives.
+#[derive(Debug)]
+pub struct PinLock {
+    _directory: File,
+}
+
+impl PinLock {
+    /// Takes the lock on the directory of pins, which exists.
+    pub fn take(pins: &Path) -> Result<Self, ServeError> {
+        let directory = File::open(pins).map_err(ServeError::file("open", pins))?;
+        match directory.try_lock() {
+            Ok(()) => Ok(Self { _directory: directory }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(ServeError::Served { pins: pins.to_owned() }),
+            Err(std::fs::TryLockError::Error(source)) => Err(ServeError::file("lock", pins)(source)),
+        }
+    }
+}
+
+/// Sets the instance up, or takes it over.
+pub fn set_up(config: &Config, entry: &[u8], shell: &[u8]) -> Result<(Host, PinLock), ServeError> {
+    let wanted = admit_all(config)?;
+    let options = Options { port_base: config.port_base, ..Options::instance(config.instance.as_str()) };
+    naam_sys::pin::ensure_bpffs(Path::new(naam_sys::pin::BPFFS)).map_err(naam_loader::LoaderError::from)?;
+    std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
+    let lock = PinLock::take(&options.pins)?;
+    let adopted = options.pins.join("maps/APPS").exists();
+    let datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let dir = StateDir::open(&config.control.socket, &config.instance)?;
+    // Without the datapath that it tells of, a state is nothing.
+    let state = if adopted { dir.load() } else { None };
+    let mut random = [0u8; 20];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| ServeError::runtime("draw random numbers")(errno.into()))?;
+    let word = |at: usize| u64::from_ne_bytes(random[at..at + 8].try_into().expect("eight bytes"));
+    let first_generation = u32::from_ne_bytes(random[16..].try_into().expect("four bytes"));
+    let fresh = State::new(Key { k0: word(0), k1: word(8) }, Vec::new(), Vec::new());
+    let State { ticket_key: [k0, k1], interfaces: configured_before, apps: apps_before, .. } = state.unwrap_or(fresh);
+    let mut host = Host {
+        instance: config.instance.clone(),
+        regions: Regions::new(&options.pins),
+        datapath,
+        shell_hash: Sha256::digest(shell).into(),
+        apps: BTreeMap::new(),
+        sessions: Sessions::new(),
+        ticket_key: Key { k0, k1 },
+        lease: config.control.lease,
+        interfaces: Vec::new(),
+        configured_interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+        drains: Vec::new(),
+        state: dir,
+        adopted,
+        started: Instant::now(),
+    };
+    host.take_apps(config, apps_before, &wanted)?;
+    let swept = host.datapath.sweep()?;
+    let sessions = host.adopt_sessions(first_generation);
+    for interface in &config.interfaces {
+        host.attach(&interface.name, interface.hook)?;
+    }
+    host.adopt_links(&configured_before)?;
+    host.save()?;
+    if adopted {
+        let (apps, pins) = (host.apps.len(), options.pins.display());
+        tracing::info!(%pins, apps, sessions, ?swept, "adopted the datapath of an earlier daemon");
+    }
+    Ok((host, lock))
+}
+
+impl Host {
+    fn take_apps(&mut self, config: &Config, before: Vec<AppState>, wanted: &[Wanted]) -> Result<(), ServeError> {
+        let (kept, dropped): (Vec<_>, Vec<_>) = before.into_iter().partition(|app| is_kept(app, config));
+        for app in dropped {
+            tracing::info!(app = %app.name, id = app.id, "no longer configured");
+            self.end_app(app.id)?;
+        }
+        let mut kept: BTreeMap<u16, AppState> = kept.into_iter().map(|app| (app.id, app)).collect();
+        for id in 0..APPS_MAX as u16 {
+            let configured = config.apps.iter().find(|app| app.id == id);
+            let before = kept.remove(&id);
+            match (configured, before) {
+                (Some(configured), before) => self.take_configured(configured, before, wanted)?,
+                (None, Some(before)) => self.take_other(before)?,
+                (None, None) if self.tables().app_flags(id) != 0 => {
+                    tracing::warn!(app = id, "an app of an earlier daemon is not known any more: ended");
+                    self.end_app(id)?;
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An app that the configuration names.
+    fn take_configured(
+        &mut self,
+        configured: &config::App,
+        before: Option<AppState>,
+        wanted: &[Wanted],
+    ) -> Result<(), ServeError> {
+        let id = configured.id;
+        let is_new = self.tables().app_flags(id) == 0;
+        let names_before = before.as_ref().map(|before| before.regions.clone()).unwrap_or_default();
+        let mut app = App {
+            name: configured.name.clone(),
+            id,
+            integrity: configured.integrity,
+            timed: configured.timed,
+            sessions_max: configured.sessions_max,
+            configured: true,
+            restoring: false,
+            regions: Vec::new(),
+            functions: BTreeMap::new(),
+            retired: before.as_ref().map(|before| before.retired.clone()).unwrap_or_default(),
+        };
+        for region in &configured.regions {
+            app.regions.push(self.configured_region(&app.name, region)?);
+        }
+        self.add_left_regions(&mut app, &names_before)?;
+        let other_meaning = before.as_ref().is_some_and(|before| {
+            before.integrity != app.integrity || !app.region_names().starts_with(&before.regions)
+        });
+        if other_meaning {
+            tracing::warn!(app = %app.name, "its integrity or its regions have changed: its sessions end");
+            self.end_sessions(id);
+        }
+        if is_new {
+            home(self.tables(), id);
+        }
+        self.publish(&app);
+        self.apps.insert(id, app);
+
+        let before = before.map(|before| before.functions).unwrap_or_default();
+        let ours: Vec<_> = wanted.iter().filter(|wanted| wanted.app == id).collect();
+        // Loaded at run time, and in nobody's way.
+        let others: Vec<_> = before
+            .iter()
+            .filter(|state| state.configured.is_none())
+            .filter(|state| !ours.iter().any(|wanted| wanted.is_in_the_way_of(state)))
+            .collect();
+        self.end_unknown_functions(id, |number| {
+            ours.iter().any(|wanted| wanted.function == number)
+                || others.iter().any(|state| state.function.id == number)
+        })?;
+        for wanted in ours {
+            self.take_wanted(id, wanted, before.iter().find(|state| state.function.id == wanted.function))?;
+        }
+        for state in others {
+            self.take_function(id, state)?;
+        }
+        Ok(())
+    }
+
+    /// An app that was made at run time.
+    fn take_other(&mut self, before: AppState) -> Result<(), ServeError> {
+        let id = before.id;
+        let mut app = App {
+            name: before.name,
+            id,
+            integrity: before.integrity,
+            timed: before.timed,
+            sessions_max: before.sessions_max,
+            configured: false,
+            restoring: false,
+            regions: Vec::new(),
+            functions: BTreeMap::new(),
+            retired: before.retired,
+        };
+        self.add_left_regions(&mut app, &before.regions)?;
+        self.publish(&app);
+        self.apps.insert(id, app);
+        self.end_unknown_functions(id, |number| before.functions.iter().any(|state| state.function.id == number))?;
+        for state in &before.functions {
+            self.take_function(id, state)?;
+        }
+        Ok(())
+    }
+
+    /// Opens or makes a region of the configuration.
+    fn configured_region(&self, app: &Name, wanted: &config::Region) -> Result<naam_region::Region, ServeError> {
+        let (name, bytes) = (&wanted.name, wanted.bytes);
+        let blame = |cause: String| ServeError::Config {
+            key: "app.region.size",
+            object: format!("region `{name}` of app `{app}`"),
+            cause,
+        };
+        let region = match self.regions.create(app.as_str(), name.as_str(), bytes) {
+            Ok(region) => region,
+            Err(RegionError::Exists { .. }) => {
+                self.regions.open(app.as_str(), name.as_str()).map_err(|error| blame(error.to_string()))?
+            }
+            Err(error) => return Err(blame(error.to_string())),
+        };
+        if region.bytes() == bytes {
+            return Ok(region);
+        }
+        let cause = format!(
+            "it exists with {} bytes, {bytes} are configured; change the size back, or save the region, stop the \
+             daemon, remove {} and restore it into a new one",
+            region.bytes(),
+            region.pin().display()
+        );
+        Err(blame(cause))
+    }
+
+    /// Adds the regions that are pinned for the app besides: first those in the order of an earlier
+    /// daemon, then others by age.
+    fn add_left_regions(&self, app: &mut App, order: &[Name]) -> Result<(), ServeError> {
+        let failed =
+            |error: RegionError| ControlError::new("open the regions of", format!("app `{}`", app.name), error);
+        let mut left = self.regions.list().map_err(failed)?;
+        left.retain(|region| {
+            region.app() == app.name.as_str() && !app.regions.iter().any(|own| own.name() == region.name())
+        });
+        left.sort_by_key(|region| {
+            let place = order.iter().position(|name| name.as_str() == region.name());
+            (place.unwrap_or(REGIONS_MAX), region.created())
+        });
+        for region in left {
+            if app.regions.len() < REGIONS_MAX {
+                app.regions.push(region);
+            } else {
+                tracing::warn!(app = %app.name, region = region.name(), "a region beyond the limit is left alone");
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends functions in the kernel's tables that nobody has asked for.
+    fn end_unknown_functions(&mut self, app: u16, is_known: impl Fn(u16) -> bool) -> Result<(), ServeError> {
+        for number in 0..FUNCTIONS_MAX as u16 {
+            if self.tables().function(app, number).0.is_some() && !is_known(number) {
+                tracing::info!(app, function = number, "no longer wanted");
+                self.retire(app, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A function of the configuration: kept as it serves, or loaded.
+    fn take_wanted(&mut self, app: u16, wanted: &Wanted, before: Option<&FunctionState>) -> Result<(), ServeError> {
+        let hash = wanted.candidate.hash();
+        let mut kept = None;
+        if let Some(state) = before.filter(|state| state.function.name == wanted.candidate.name) {
+            let unchanged = state.handler == hash || state.configured.as_ref() == Some(&hash);
+            if unchanged && self.still_serves(app, state) {
+                self.keep(app, FunctionState { configured: Some(hash), ..state.clone() });
+                return Ok(());
+            }
+            if unchanged && state.handler != hash {
+                kept = self.kept_candidate(state);
+            }
+        }
+        let candidate = kept.as_ref().unwrap_or(&wanted.candidate);
+        Ok(self.serve(app, wanted.function, candidate, Some(hash))?)
+    }
+
+    /// A function that was loaded at run time: kept as it serves, or loaded again from its object.
+    fn take_function(&mut self, app: u16, state: &FunctionState) -> Result<(), ServeError> {
+        if self.still_serves(app, state) {
+            self.keep(app, state.clone());
+            return Ok(());
+        }
+        match self.kept_candidate(state) {
+            Some(candidate) => Ok(self.serve(app, state.function.id, &candidate, state.configured.clone())?),
+            None => {
+                tracing::warn!(app, function = %state.function.name, "its object is lost: no longer served");
+                Ok(self.retire(app, state.function.id)?)
+            }
+        }
+    }
+
+    fn keep(&mut self, app: u16, state: FunctionState) {
+        let function = state.function.id;
+        let served = Served::from(state);
+        self.apps.get_mut(&app).expect("inserted before its functions").functions.insert(function, served);
+        self.note_drain(app, function);
+    }
+
+    /// Whether the kernel serves exactly what the state says, bound to what it would be bound to now.
+    fn still_serves(&self, app: u16, state: &FunctionState) -> bool {
+        let Some(current) = self.tables().function(app, state.function.id).0 else { return false };
+        let programs = self.datapath.programs_of(app, state.function.id, current.version).unwrap_or_default();
+        let ids: Vec<_> = programs.iter().filter_map(|(_, program)| program.info().ok()).map(|info| info.id).collect();
+        current.version == state.function.version
+            && ids == state.programs
+            && self.binding(&self.apps[&app]) == state.binding
+    }
+
+    fn kept_candidate(&self, state: &FunctionState) -> Option<Candidate> {
+        let candidate = Candidate::admit(self.state.object(&state.handler)?).ok()?;
+        (candidate.hash() == state.handler && candidate.name == state.function.name).then_some(candidate)
+    }
+}
+
+/// Whether an earlier daemon's app lives on.
+fn is_kept(app: &AppState, config: &Config) -> bool {
+    let same = config.apps.iter().any(|configured| configured.id == app.id && configured.name == app.name);
+    let conflict = config.apps.iter().any(|configured| configured.id == app.id || configured.name == app.name);
+    same || (!app.configured && !conflict)
+}

@@ -1,0 +1,194 @@
+//! Rights given up once everything is set up.
+//!
+//! Capabilities belong to threads and are inherited when a thread is made: they are given up while
+//! the process has one thread, before the runtime makes any.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
+use naam_control::config;
+use nix::unistd::{Gid, Uid, User};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+
+/// Why rights could not be given up.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PrivilegeError {
+    /// Other threads would keep theirs.
+    #[error(
+        "cannot give up capabilities: the process has {threads} threads, and each has its own; serve from a process with one"
+    )]
+    Threads {
+        /// So many.
+        threads: usize,
+    },
+    /// A capability that is to be kept is not there.
+    #[error("the daemon needs {capability}; run it as root, or grant it (AmbientCapabilities= in the unit)")]
+    Missing {
+        /// The first that is missing.
+        capability: Capability,
+    },
+    /// The kernel refused.
+    #[error("cannot {operation}: {cause}")]
+    Kernel {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        cause: String,
+    },
+    /// The configuration names nobody.
+    #[error("configuration, key `{key}`: there is no {kind} {name:?}{cause}")]
+    Unknown {
+        /// The key.
+        key: &'static str,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The system's words, if it could not look.
+        cause: String,
+    },
+    /// The user cannot reach what the daemon needs.
+    #[error(
+        "user {user} cannot reach {}: {source}; give the directories above it mode 0711 (such as `chmod 711 /sys/fs/bpf`), \
+         or leave `daemon.user` out", path.display()
+    )]
+    OutOfReach {
+        /// The user.
+        user: String,
+        /// What it should reach.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+fn kernel<E: std::fmt::Display>(operation: &'static str) -> impl FnOnce(E) -> PrivilegeError {
+    move |error| PrivilegeError::Kernel { operation, cause: error.to_string() }
+}
+
+/// A user to become.
+#[derive(Clone, Debug)]
+pub struct Account {
+    name: String,
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Account {
+    /// Looks a user up.
+    pub fn of(name: &str) -> Result<Self, PrivilegeError> {
+        let unknown =
+            |cause: String| PrivilegeError::Unknown { key: "daemon.user", kind: "user", name: name.into(), cause };
+        let user = User::from_name(name).map_err(|error| unknown(format!(" ({error})")))?;
+        let user = user.ok_or_else(|| unknown(String::new()))?;
+        Ok(Self { name: user.name, uid: user.uid, gid: user.gid })
+    }
+}
+
+/// The number of a group.
+pub fn group(name: &str) -> Result<u32, PrivilegeError> {
+    let unknown =
+        |cause: String| PrivilegeError::Unknown { key: "control.group", kind: "group", name: name.into(), cause };
+    let group = nix::unistd::Group::from_name(name).map_err(|error| unknown(format!(" ({error})")))?;
+    group.map(|group| group.gid.as_raw()).ok_or_else(|| unknown(String::new()))
+}
+
+/// The kernel's name for a capability of the configuration.
+fn capability(capability: config::Capability) -> Capability {
+    match capability {
+        config::Capability::Bpf => Capability::CAP_BPF,
+        config::Capability::NetAdmin => Capability::CAP_NET_ADMIN,
+        config::Capability::Perfmon => Capability::CAP_PERFMON,
+        config::Capability::NetRaw => Capability::CAP_NET_RAW,
+        config::Capability::IpcLock => Capability::CAP_IPC_LOCK,
+    }
+}
+
+/// Lifts the limit on locked memory, which kernels before 5.11 charge maps to. Where that is not
+/// allowed, the limit is as good as it is.
+pub fn lift_memory_lock() {
+    let limit = getrlimit(Resource::Memlock);
+    let lifted = Rlimit { current: None, maximum: None };
+    if limit.current.is_some() && setrlimit(Resource::Memlock, lifted).is_err() {
+        let most = Rlimit { current: limit.maximum, ..limit };
+        if let Err(error) = setrlimit(Resource::Memlock, most) {
+            tracing::debug!(%error, "the limit on locked memory stays");
+        }
+    }
+}
+
+/// Gives directories with all that is in them to a user.
+pub fn give(account: &Account, directory: &Path) -> io::Result<()> {
+    chown(directory, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            give(account, &entry.path())?;
+        } else {
+            chown(entry.path(), Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the capabilities in `keep` and no other, in every set, for ever: they cannot come back, not
+/// even by running a program that has them. Becomes `account`, if there is one, which must reach
+/// the paths in `needs`.
+pub fn reduce(keep: &[config::Capability], account: Option<&Account>, needs: &[&Path]) -> Result<(), PrivilegeError> {
+    let threads = fs::read_dir("/proc/self/task").map_err(kernel("count the threads"))?.count();
+    if threads != 1 {
+        return Err(PrivilegeError::Threads { threads });
+    }
+    let keep: CapsHashSet = keep.iter().map(|kept| capability(*kept)).collect();
+    let held = caps::read(None, CapSet::Permitted).map_err(kernel("read the capabilities"))?;
+    if let Some(&capability) = keep.iter().find(|kept| !held.contains(kept)) {
+        return Err(PrivilegeError::Missing { capability });
+    }
+    for capability in caps::all() {
+        let bound = !keep.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
+        if bound {
+            caps::drop(None, CapSet::Bounding, capability).map_err(kernel("lower the bounding set"))?;
+        }
+    }
+    if let Some(account) = account {
+        become_user(account)?;
+    }
+    // In this order each set stays within the one that bounds it.
+    caps::clear(None, CapSet::Ambient).map_err(kernel("clear the ambient capabilities"))?;
+    caps::clear(None, CapSet::Inheritable).map_err(kernel("clear the inheritable capabilities"))?;
+    caps::set(None, CapSet::Effective, &keep).map_err(kernel("lower the effective capabilities"))?;
+    caps::set(None, CapSet::Permitted, &keep).map_err(kernel("lower the permitted capabilities"))?;
+    rustix::thread::set_no_new_privs(true).map_err(kernel("forbid new privileges"))?;
+    if let Some(account) = account {
+        for path in needs {
+            fs::read_dir(path).map_err(|source| PrivilegeError::OutOfReach {
+                user: account.name.clone(),
+                path: (*path).to_owned(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn become_user(account: &Account) -> Result<(), PrivilegeError> {
+    let operation = "become another user";
+    caps::securebits::set_keepcaps(true).map_err(kernel(operation))?;
+    nix::unistd::setgroups(&[account.gid]).map_err(kernel(operation))?;
+    nix::unistd::setresgid(account.gid, account.gid, account.gid).map_err(kernel(operation))?;
+    nix::unistd::setresuid(account.uid, account.uid, account.uid).map_err(kernel(operation))
+}
+
+/// Names of the capabilities that this thread can use.
+pub fn effective() -> Result<Vec<String>, CapsError> {
+    let mut names: Vec<_> =
+        caps::read(None, CapSet::Effective)?.iter().map(|capability| capability.to_string()).collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,188 @@
+//! Requests of the control plane, one by one.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use naam_control::protocol::admin::Status;
+use naam_control::protocol::{AdminReply, AdminRequest, Reply, Request};
+use naam_control::{ControlError, Name, Peer, ProgressSink, Service};
+use naam_region::Regions;
+use tokio::sync::Notify;
+
+use crate::capabilities;
+use crate::functions::Candidate;
+use crate::host::Host;
+use crate::regions::{self, SETTLE_TIME, Work};
+
+/// Time between two looks at what is due.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// Serves requests. Nothing that takes long holds the host: parsing of handlers and copying of
+/// regions run on threads of their own.
+#[derive(Debug)]
+pub struct Daemon {
+    host: Rc<RefCell<Host>>,
+    shutdown: Notify,
+}
+
+impl Daemon {
+    /// A daemon of this host.
+    pub fn new(host: Rc<RefCell<Host>>) -> Self {
+        Self { host, shutdown: Notify::new() }
+    }
+
+    /// Ready when an administrator has asked for the end.
+    pub async fn shut_down(&self) {
+        self.shutdown.notified().await;
+    }
+
+    /// Does what is due, for ever.
+    pub async fn keep_house(&self) {
+        let mut interval = tokio::time::interval(HOUSEKEEPING);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.host.borrow_mut().keep_house();
+        }
+    }
+
+    async fn administer(&self, request: AdminRequest, progress: ProgressSink) -> Result<AdminReply, ControlError> {
+        let done = |()| AdminReply::Done;
+        match request {
+            AdminRequest::AppCreate { app, id, integrity } => {
+                self.host.borrow_mut().create_app(app, id, integrity).map(done)
+            }
+            AdminRequest::AppRemove { app } => self.host.borrow_mut().remove_app(&app).map(done),
+            AdminRequest::AppList => Ok(AdminReply::Apps(self.host.borrow().list_apps())),
+            AdminRequest::HandlerLoad { app, id, object } => {
+                let candidate = blocking(move || Candidate::read(object)).await?;
+                self.host.borrow_mut().load_handler(&app, id, &candidate).map(AdminReply::Handler)
+            }
+            AdminRequest::HandlerReplace { app, function, object } => {
+                let candidate = blocking(move || Candidate::read(object)).await?;
+                self.host.borrow_mut().replace_handler(&app, &function, &candidate).map(AdminReply::Handler)
+            }
+            AdminRequest::HandlerUnload { app, function } => {
+                self.host.borrow_mut().unload_handler(&app, &function).map(done)
+            }
+            AdminRequest::HandlerList { app } => {
+                self.host.borrow().list_handlers(app.as_ref()).map(AdminReply::Handlers)
+            }
+            AdminRequest::RegionCreate { app, region, bytes } => self.create_region(app, region, bytes).await,
+            AdminRequest::RegionRemove { app, region } => self.host.borrow_mut().remove_region(&app, &region).map(done),
+            AdminRequest::RegionLoad { app, region, path, offset } => {
+                self.work(app, region, Work::Load(path, offset), progress).await
+            }
+            AdminRequest::RegionSave { app, region, path } => self.work(app, region, Work::Save(path), progress).await,
+            AdminRequest::RegionRestore { app, region, path } => self.restore(app, region, &path, progress).await,
+            AdminRequest::RegionDump { app, region, offset, len } => {
+                let regions = self.regions();
+                let (offset, bytes) =
+                    blocking(move || regions::read_range(&regions, &app, &region, offset, len)).await?;
+                Ok(AdminReply::Bytes { offset, bytes })
+            }
+            AdminRequest::RegionList { app } => self.host.borrow().list_regions(app.as_ref()).map(AdminReply::Regions),
+            AdminRequest::SteerShow { app } => self.host.borrow().placements(&app).map(AdminReply::Steering),
+            AdminRequest::SteerSet { app, shards, site } => self.host.borrow().steer(&app, &shards, site).map(done),
+            AdminRequest::Attach { interface, hook } => {
+                self.host.borrow_mut().attach(&interface, hook).map(AdminReply::Attached)
+            }
+            AdminRequest::Detach { interface } => self.host.borrow_mut().detach(&interface).map(done),
+            AdminRequest::Status => Ok(AdminReply::Status(Box::new(self.status()))),
+            AdminRequest::Stats => self.host.borrow().counters().map(AdminReply::Stats),
+            AdminRequest::Inspect => {
+                self.host.borrow_mut().inspect().map(|inspection| AdminReply::Inspection(Box::new(inspection)))
+            }
+            AdminRequest::Doctor => Ok(AdminReply::Findings(self.host.borrow_mut().examine())),
+            AdminRequest::Shutdown => {
+                tracing::info!("told to end");
+                self.shutdown.notify_one();
+                Ok(AdminReply::Done)
+            }
+        }
+    }
+
+    async fn create_region(&self, app: Name, region: Name, bytes: u64) -> Result<AdminReply, ControlError> {
+        self.host.borrow().may_create_region(&app, &region)?;
+        let regions = self.regions();
+        let (of, name) = (app.clone(), region);
+        let made = blocking(move || {
+            regions
+                .create(of.as_str(), name.as_str(), bytes)
+                .map_err(|error| regions::failed("create", &of, &name, error))
+        });
+        let made = made.await?;
+        self.host.borrow_mut().add_region(&app, made).map(AdminReply::Region)
+    }
+
+    async fn work(&self, app: Name, region: Name, work: Work, sink: ProgressSink) -> Result<AdminReply, ControlError> {
+        let regions = self.regions();
+        let work = blocking(move || {
+            let copied = work.run(&regions, &app, &region, &sink);
+            copied.map_err(|error| regions::failed(work.operation(), &app, &region, error))
+        });
+        work.await.map(|bytes| AdminReply::Copied { bytes })
+    }
+
+    /// Sessions end before the first byte changes, and no new one opens until the last has.
+    async fn restore(
+        &self,
+        app: Name,
+        region: Name,
+        path: &Path,
+        sink: ProgressSink,
+    ) -> Result<AdminReply, ControlError> {
+        let regions = self.regions();
+        let (of, name, file) = (app.clone(), region.clone(), path.to_owned());
+        let fits = blocking(move || {
+            regions::check_snapshot(&regions, &of, &name, &file)
+                .map_err(|error| regions::failed("restore", &of, &name, error))
+        });
+        fits.await?;
+        self.host.borrow_mut().begin_restore(&app, &region)?;
+        tokio::time::sleep(SETTLE_TIME).await;
+        let restored = self.work(app.clone(), region, Work::Restore(path.to_owned()), sink).await;
+        self.host.borrow_mut().end_restore(&app);
+        restored
+    }
+
+    fn regions(&self) -> Regions {
+        self.host.borrow().regions.clone()
+    }
+
+    fn status(&self) -> Status {
+        let host = self.host.borrow();
+        Status {
+            instance: host.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: host.now_ms(),
+            adopted: host.adopted,
+            port_base: host.datapath.port_base(),
+            attachments: host.interfaces.clone(),
+            apps: host.list_apps(),
+            capabilities: capabilities::effective().unwrap_or_default(),
+        }
+    }
+}
+
+impl Service for Daemon {
+    async fn handle(&self, peer: &Peer, request: Request, progress: ProgressSink) -> Result<Reply, ControlError> {
+        match request {
+            Request::Admin(request) => self.administer(request, progress).await.map(Reply::Admin),
+            Request::Session(request) => self.host.borrow_mut().session_request(peer, request).map(Reply::Session),
+        }
+    }
+}
+
+/// Runs what blocks on another thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
+) -> Result<T, ControlError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ControlError::new("finish", "the request", error).way_out("this is a bug of the daemon")),
+    }
+}

@@ -1,0 +1,105 @@
+//! Doctor: what is wrong with a running instance, and what is not.
+
+use naam_abi::stats::{DROP_NAMES, Drop};
+use naam_control::protocol::admin::AttachedHook;
+use naam_control::protocol::inspect::{Finding, Verdict};
+
+use crate::host::Host;
+
+impl Host {
+    /// Looks at what commonly goes wrong.
+    pub fn examine(&mut self) -> Vec<Finding> {
+        let mut findings = vec![self.examine_interfaces(), self.examine_functions(), self.examine_sessions()];
+        findings.extend(self.examine_drops());
+        findings
+    }
+
+    fn examine_interfaces(&self) -> Finding {
+        let pinned = self.datapath.attached().len();
+        let generic = self.interfaces.iter().filter(|attached| attached.hook == AttachedHook::XdpGeneric).count();
+        let names: Vec<_> = self.interfaces.iter().map(|attached| attached.interface.as_str()).collect();
+        if self.interfaces.is_empty() {
+            let detail = "no interface is attached: no frame reaches the datapath".into();
+            return finding("interfaces", Verdict::Warning, detail).way_out("naam attach IFACE");
+        }
+        if generic > 0 {
+            let detail = format!("{generic} of {} run generic XDP, behind the driver", names.len());
+            return finding("interfaces", Verdict::Warning, detail)
+                .way_out("use --hook tc, or a driver with native XDP");
+        }
+        finding("interfaces", Verdict::Good, format!("{} ({pinned} pinned links)", names.join(", ")))
+    }
+
+    fn examine_functions(&self) -> Finding {
+        let functions = self.apps.values().flat_map(|app| app.functions.values().map(move |served| (app, served)));
+        for (app, served) in functions.clone() {
+            let current = self.tables().function(app.id, served.function.id).0;
+            if current.is_none_or(|current| current.version != served.function.version) {
+                let detail = format!("{}/{} is not what the function table names", app.name, served.function.name);
+                return finding("functions", Verdict::Bad, detail).way_out("restart the daemon");
+            }
+            if served.regions < app.regions.len() {
+                let detail = format!(
+                    "{}/{} is bound to {} of {} regions",
+                    app.name,
+                    served.function.name,
+                    served.regions,
+                    app.regions.len()
+                );
+                return finding("functions", Verdict::Warning, detail).way_out("naam handler replace binds it to all");
+            }
+        }
+        finding("functions", Verdict::Good, format!("{} served", functions.count()))
+    }
+
+    fn examine_sessions(&self) -> Finding {
+        let open = self.sessions.iter().count();
+        let most = naam_abi::limits::SESSIONS_MAX;
+        if open * 10 > most * 9 {
+            let detail = format!("{open} of {most} are in use");
+            return finding("sessions", Verdict::Warning, detail).way_out("limit apps by `sessions_max`");
+        }
+        finding("sessions", Verdict::Good, format!("{open} of {most} in use"))
+    }
+
+    fn examine_drops(&self) -> Vec<Finding> {
+        let numbers = self.apps.keys().map(|id| u32::from(*id)).chain([naam_abi::limits::APPS_MAX as u32]);
+        let mut drops = [0u64; 16];
+        for stats in numbers.filter_map(|number| self.tables().stats(number).ok()) {
+            drops.iter_mut().zip(stats.drops).for_each(|(sum, count)| *sum += count);
+        }
+        let way_out = |reason: usize| match reason {
+            reason if reason == Drop::Tag as usize => "clients use another key, or frames are corrupted",
+            reason if reason == Drop::Program as usize => {
+                "a function was served without its program: restart the daemon"
+            }
+            reason if reason == Drop::Version as usize => "clients speak another wire version: update them",
+            _ => "see the parse table for what makes a datagram malformed",
+        };
+        let counted = DROP_NAMES.iter().zip(drops).enumerate().filter(|(_, (_, count))| *count > 0);
+        let mut findings: Vec<_> = counted
+            .map(|(reason, (name, count))| {
+                let detail = format!("{count} datagrams dropped: {name}");
+                finding("drops", Verdict::Warning, detail).way_out(way_out(reason))
+            })
+            .collect();
+        if findings.is_empty() {
+            findings.push(finding("drops", Verdict::Good, "none".into()));
+        }
+        findings
+    }
+}
+
+fn finding(check: &str, verdict: Verdict, detail: String) -> Finding {
+    Finding { check: check.into(), verdict, detail, way_out: None }
+}
+
+trait WayOut {
+    fn way_out(self, way_out: &str) -> Self;
+}
+
+impl WayOut for Finding {
+    fn way_out(self, way_out: &str) -> Self {
+        Self { way_out: Some(way_out.into()), ..self }
+    }
+}

@@ -1,0 +1,294 @@
+//! Functions: admitted, loaded, replaced under load, unloaded.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use naam_abi::handler::META_WRITES;
+use naam_abi::limits::{BUILTIN_FUNCTIONS, FUNCTIONS_MAX, STEPS_MAX, TIME_BUDGET_NS};
+use naam_admission::{Admitted, admit};
+use naam_control::limits::OBJECT_BYTES_MAX;
+use naam_control::protocol::admin::{HandlerInfo, Object};
+use naam_control::protocol::session::Function;
+use naam_control::{ControlError, FunctionName, Name};
+use naam_loader::{Handler, Hook};
+use naam_sys::program::Log;
+use sha2::{Digest, Sha256};
+
+use crate::host::{App, Host, Served};
+
+/// Time for which a replaced version goes on serving messages that name it.
+pub const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// A version that is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Its app.
+    pub app: u16,
+    /// Its function.
+    pub function: u16,
+    /// The version.
+    pub version: u16,
+    /// When.
+    pub due: Instant,
+}
+
+/// A handler that passed admission, with its object.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The object.
+    pub elf: Vec<u8>,
+    /// What admission made of it.
+    pub code: Admitted,
+    /// Its name.
+    pub name: FunctionName,
+}
+
+impl Candidate {
+    /// Reads and admits an object. Slow: parsing, and an abstract interpretation.
+    pub fn read(object: Object) -> Result<Self, ControlError> {
+        match object {
+            Object::Path(path) => Self::read_file(&path)
+                .map_err(|cause| ControlError::new("load", format!("handler object {}", path.display()), cause)),
+            Object::Bytes(elf) => {
+                Self::admit(elf).map_err(|cause| ControlError::new("load", "the handler object sent", cause))
+            }
+        }
+    }
+
+    /// Reads and admits a file; the cause if that fails.
+    pub fn read_file(path: &Path) -> Result<Self, String> {
+        let length = std::fs::metadata(path).map_err(|error| format!("it cannot be read: {error}"))?.len();
+        if length > OBJECT_BYTES_MAX as u64 {
+            return Err(format!("it has {length} bytes, at most {OBJECT_BYTES_MAX} are read"));
+        }
+        Self::admit(std::fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?)
+    }
+
+    /// Admits an object; the rule that it breaks if it may not run.
+    pub fn admit(elf: Vec<u8>) -> Result<Self, String> {
+        let code = admit(&elf).map_err(|refusal| refusal.to_string())?;
+        let name = FunctionName::new(code.name()).map_err(|error| error.to_string())?;
+        Ok(Self { elf, code, name })
+    }
+
+    /// Admission's hash of what runs, in hexadecimal digits.
+    pub fn hash(&self) -> String {
+        hex(&self.code.hash)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Host {
+    /// Serves an admitted handler as a new function.
+    pub fn load_handler(
+        &mut self,
+        app: &Name,
+        id: Option<u16>,
+        candidate: &Candidate,
+    ) -> Result<HandlerInfo, ControlError> {
+        let found = self.app("load a handler for", app)?;
+        let refused =
+            |cause: String| ControlError::new("load", format!("handler `{}` for app `{app}`", candidate.name), cause);
+        if found.functions.values().any(|served| served.function.name == candidate.name) {
+            return Err(refused("the app has a function of this name".into()).way_out("use `naam handler replace`"));
+        }
+        let number = match id {
+            Some(id) if !(BUILTIN_FUNCTIONS..FUNCTIONS_MAX as u16).contains(&id) => {
+                let cause = format!("{id} is no function's number: {BUILTIN_FUNCTIONS} to {}", FUNCTIONS_MAX - 1);
+                return Err(refused(cause));
+            }
+            Some(id) => match found.functions.get(&id) {
+                Some(other) => return Err(refused(format!("number {id} is function `{}`", other.function.name))),
+                None => id,
+            },
+            None => {
+                let mut numbers = BUILTIN_FUNCTIONS..FUNCTIONS_MAX as u16;
+                let free = numbers.find(|id| !found.functions.contains_key(id));
+                free.ok_or_else(|| refused("all of the app's functions are in use".into()))?
+            }
+        };
+        let id = found.id;
+        self.serve(id, number, candidate, None)?;
+        self.save()?;
+        self.handler_info(&self.apps[&id], number)
+    }
+
+    /// Serves another version of a function; the one before goes on for [`DRAIN_TIME`].
+    pub fn replace_handler(
+        &mut self,
+        app: &Name,
+        function: &FunctionName,
+        candidate: &Candidate,
+    ) -> Result<HandlerInfo, ControlError> {
+        let found = self.app("replace a handler of", app)?;
+        let served = found.function("replace", function)?;
+        if candidate.name != *function {
+            let cause = format!("the object's handler is called `{}`", candidate.name);
+            let object = format!("function `{function}` of app `{app}`");
+            return Err(ControlError::new("replace", object, cause).way_out("load it as a function of its own"));
+        }
+        let (id, number, configured) = (found.id, served.function.id, served.configured.clone());
+        self.serve(id, number, candidate, configured)?;
+        self.save()?;
+        self.handler_info(&self.apps[&id], number)
+    }
+
+    /// Stops a function.
+    pub fn unload_handler(&mut self, app: &Name, function: &FunctionName) -> Result<(), ControlError> {
+        let found = self.app("unload a handler of", app)?;
+        let (id, number) = (found.id, found.function("unload", function)?.function.id);
+        self.retire(id, number)?;
+        self.save()
+    }
+
+    /// Stops a function and remembers its version.
+    pub fn retire(&mut self, app: u16, function: u16) -> Result<(), ControlError> {
+        let failed = |error| ControlError::new("unload", format!("function {function} of app {app}"), error);
+        let (current, _) = self.tables().function(app, function);
+        if let Some(current) = current {
+            self.datapath.unload(app, function).map_err(failed)?;
+            if let Some(found) = self.apps.get_mut(&app) {
+                found.retired.insert(function, current.version);
+            }
+        }
+        self.drains.retain(|drain| (drain.app, drain.function) != (app, function));
+        if let Some(found) = self.apps.get_mut(&app) {
+            found.functions.remove(&function);
+        }
+        Ok(())
+    }
+
+    /// Loads a handler as the next version of a function, bound to all of the app's regions.
+    pub fn serve(
+        &mut self,
+        app: u16,
+        function: u16,
+        candidate: &Candidate,
+        configured: Option<String>,
+    ) -> Result<(), ControlError> {
+        let found = &self.apps[&app];
+        let object = format!("handler `{}` for app `{}`", candidate.name, found.name);
+        let version = self.next_version(found, function);
+        let regions: Vec<_> = found.regions.iter().map(naam_region::Region::bpf_map).collect();
+        self.state.put_object(&candidate.hash(), &candidate.elf)?;
+        let handler = Handler {
+            app,
+            function,
+            version,
+            code: &candidate.code,
+            regions: &regions,
+            hooks: &Hook::ALL,
+            log: Log::Off,
+        };
+        let failed = |error: &dyn ToString| ControlError::new("load", object.clone(), error.to_string());
+        let loaded = self.datapath.load(&handler).map_err(|error| failed(&error))?;
+        let ids = loaded.programs.iter().map(|(_, program)| program.info().map(|info| info.id)).collect();
+        let programs: Result<Vec<u32>, _> = ids;
+        let meta = &candidate.code.meta;
+        let served = Served {
+            function: Function {
+                name: candidate.name.clone(),
+                id: function,
+                version,
+                writes: meta.flags & META_WRITES != 0,
+                reply_max: meta.reply_max,
+                view: candidate.code.view.bytes() as u32,
+            },
+            handler: candidate.hash(),
+            configured,
+            binding: self.binding(found),
+            regions: regions.len(),
+            programs: programs.map_err(|error| failed(&error))?,
+        };
+        tracing::info!(app = %found.name, function = %served.function.name, id = function, version, "serving");
+        let found = self.apps.get_mut(&app).expect("looked up above");
+        found.functions.insert(function, served);
+        self.note_drain(app, function);
+        Ok(())
+    }
+
+    /// Notes the version that a function drains, if there is one.
+    pub fn note_drain(&mut self, app: u16, function: u16) {
+        self.drains.retain(|drain| (drain.app, drain.function) != (app, function));
+        if let (_, Some(draining)) = self.tables().function(app, function) {
+            let due = Instant::now() + DRAIN_TIME;
+            self.drains.push(Drain { app, function, version: draining.version, due });
+        }
+    }
+
+    /// Ends the versions whose time is over.
+    pub fn end_drains(&mut self) {
+        let now = Instant::now();
+        let (due, left) = self.drains.iter().partition::<Vec<Drain>, _>(|drain| drain.due <= now);
+        self.drains = left;
+        for drain in due {
+            let Drain { app, function, version, .. } = drain;
+            match self.datapath.drained(app, function) {
+                Ok(_) => tracing::info!(app, function, version, "drained"),
+                Err(error) => tracing::warn!(app, function, version, %error, "cannot end a drained version"),
+            }
+        }
+    }
+
+    /// A version that no message in flight can name.
+    fn next_version(&self, app: &App, function: u16) -> u16 {
+        let (current, draining) = self.tables().function(app.id, function);
+        let last = match current {
+            Some(current) => current.version,
+            None => app.retired.get(&function).copied().unwrap_or(0),
+        };
+        let mut next = last.checked_add(1).unwrap_or(1);
+        while draining.is_some_and(|draining| draining.version == next) {
+            next = next.checked_add(1).unwrap_or(1);
+        }
+        next
+    }
+
+    /// Hash of everything besides the handler that makes a program what it is.
+    pub fn binding(&self, app: &App) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.shell_hash);
+        hash.update([u8::from(self.datapath.may_goto()), u8::from(app.integrity), u8::from(app.timed)]);
+        hash.update(STEPS_MAX.to_le_bytes());
+        hash.update(TIME_BUDGET_NS.to_le_bytes());
+        hash.update(app.id.to_le_bytes());
+        for region in &app.regions {
+            hash.update(region.bpf_map().info().id.to_le_bytes());
+        }
+        hex(&hash.finalize())
+    }
+
+    /// Functions of one app, or of all.
+    pub fn list_handlers(&self, app: Option<&Name>) -> Result<Vec<HandlerInfo>, ControlError> {
+        let apps: Vec<&App> = match app {
+            Some(name) => vec![self.app("list the handlers of", name)?],
+            None => self.apps.values().collect(),
+        };
+        let functions = apps.iter().flat_map(|app| app.functions.keys().map(move |function| (app, *function)));
+        functions.map(|(app, function)| self.handler_info(app, function)).collect()
+    }
+
+    fn handler_info(&self, app: &App, function: u16) -> Result<HandlerInfo, ControlError> {
+        let served = &app.functions[&function];
+        let failed = |error: &dyn ToString| {
+            let object = format!("function `{}` of app `{}`", served.function.name, app.name);
+            ControlError::new("look at", object, error.to_string())
+        };
+        let programs = self.datapath.programs_of(app.id, function, served.function.version);
+        let programs = programs.map_err(|error| failed(&error))?;
+        let infos: Result<Vec<_>, _> = programs.iter().map(|(_, program)| program.info()).collect();
+        let infos = infos.map_err(|error| failed(&error))?;
+        let (_, draining) = self.tables().function(app.id, function);
+        Ok(HandlerInfo {
+            app: app.name.clone(),
+            function: served.function.clone(),
+            draining: draining.map(|draining| draining.version),
+            program_ids: infos.iter().map(|info| info.id).collect(),
+            verified_insns: infos.iter().map(|info| info.verified_insns).sum(),
+            jited_bytes: infos.iter().map(|info| info.jited_bytes).sum(),
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! The daemon of NAAM: `naam serve`.
+//!
+//! It sets up the datapath of one instance, or adopts the one that an earlier daemon has left, and
+//! then answers requests of administrators and clients on the control sockets. Messages do not pass
+//! through it: the kernel serves them, also while no daemon runs.
+//!
+//! ```no_run
+//! use naam_control::config::Config;
+//! use naam_daemon::{ServeOptions, serve};
+//!
+//! let config = Config::read("/etc/naam/naam.toml".as_ref())?;
+//! let (entry, shell) = (std::fs::read("target/bpf/entry.o")?, std::fs::read("target/bpf/shell.o")?);
+//! serve(ServeOptions { config, entry: entry.into(), shell: shell.into(), detach_on_exit: false })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`serve`] | from start to stop: locks, adoption, privileges, sockets, signals |
+//! | `daemon` | requests of the control plane, one by one |
+//! | `host` | what the instance consists of; one thread owns it |
+//! | `adopt` | start: what the configuration wants, what the kernel still has, what is left to do |
+//! | `apps`, `functions`, `regions`, `sessions`, `steering`, `interfaces` | the parts of a host |
+//! | `state` | what the next daemon must know, beside the socket |
+//! | `inspect`, `doctor` | what the kernel holds, what is wrong |
+//! | [`capabilities`] | rights given up after the start |
+//! | `notify` | systemd's readiness protocol |
+//!
+//! # After a restart
+//! Maps, links, programs, regions and sessions are found by their pins and taken over as they are; a
+//! function is loaded again only if its object, the shell, or what it is bound to has changed. What
+//! the kernel does not know (names, hashes, tickets) is in a state file beside the socket. Without
+//! that file functions are loaded again from the configuration, and clients open new sessions.
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod apps;
+pub mod capabilities;
+mod daemon;
+mod doctor;
+mod error;
+mod functions;
+mod host;
+mod inspect;
+mod interfaces;
+mod notify;
+mod regions;
+pub mod serve;
+mod sessions;
+mod state;
+mod steering;
+
+pub use error::ServeError;
+pub use serve::{ServeOptions, serve};

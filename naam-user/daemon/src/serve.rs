@@ -1,0 +1,132 @@
+//! From start to stop.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use naam_control::config::Config;
+use naam_control::server::{Limits, ServerConfig};
+use naam_control::{Name, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::adopt;
+use crate::capabilities::{self, Account};
+use crate::daemon::Daemon;
+use crate::error::ServeError;
+use crate::notify::notify;
+
+/// Time that work on other threads has to end after the last answer.
+const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// What to serve.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The configuration.
+    pub config: Config,
+    /// The build's entry object.
+    pub entry: Cow<'static, [u8]>,
+    /// The build's shell object.
+    pub shell: Cow<'static, [u8]>,
+    /// Whether to remove everything from the kernel at the end, regions included. Otherwise the
+    /// datapath goes on serving, and the next daemon takes it over.
+    pub detach_on_exit: bool,
+}
+
+/// Serves until SIGTERM, SIGINT, or a request to shut down.
+///
+/// Gives up capabilities on the way, which belong to threads: call it from a process with one
+/// thread.
+///
+/// # Errors
+/// When the instance cannot be set up or adopted. What served before goes on serving.
+pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let ServeOptions { config, entry, shell, detach_on_exit } = options;
+    capabilities::lift_memory_lock();
+    let account = config.daemon.user.as_deref().map(Account::of).transpose()?;
+    let group = config.control.group.as_deref().map(capabilities::group).transpose()?;
+    if let Some(parent) = config.control.socket.parent() {
+        fs::create_dir_all(parent).map_err(ServeError::file("create", parent))?;
+    }
+    // Everything up to the last capability given up happens on this thread.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::runtime("start the asynchronous runtime"))?;
+    let (server, mut signals) = {
+        let _entered = runtime.enter();
+        let server = Server::bind(ServerConfig {
+            instance: config.instance.clone(),
+            socket: config.control.socket.clone(),
+            group,
+            tcp: config.control.tcp,
+            limits: Limits::default(),
+        })?;
+        (server, Signals::install()?)
+    };
+    let (host, lock) = adopt::set_up(&config, &entry, &shell)?;
+    let pins = host.datapath.pins().to_owned();
+    let state_dir = host.state.path().to_owned();
+    if let Some(account) = &account {
+        for directory in [pins.as_path(), &state_dir] {
+            capabilities::give(account, directory).map_err(ServeError::file("give to the user", directory))?;
+        }
+    }
+    capabilities::reduce(&config.daemon.capabilities, account.as_ref(), &[&pins, &state_dir])?;
+    log_start(&config.instance, &config.control.socket, server.tcp_address());
+
+    let host = Rc::new(RefCell::new(host));
+    let daemon = Rc::new(Daemon::new(Rc::clone(&host)));
+    notify("READY=1");
+    runtime.block_on(async {
+        let stop = async {
+            tokio::select! {
+                name = signals.next() => tracing::info!(signal = name, "ending"),
+                () = daemon.shut_down() => {}
+                () = daemon.keep_house() => {}
+            }
+            notify("STOPPING=1");
+        };
+        server.run(Rc::clone(&daemon), stop).await;
+    });
+    runtime.shutdown_timeout(STOP_TIME);
+    if detach_on_exit {
+        drop(daemon);
+        naam_loader::datapath::remove_pins(&pins)?;
+        drop(lock);
+        fs::remove_dir_all(&state_dir).map_err(ServeError::file("remove", &state_dir))?;
+        tracing::info!(pins = %pins.display(), "detached; nothing is left in the kernel");
+    } else {
+        tracing::info!(pins = %pins.display(), "the datapath goes on serving");
+    }
+    Ok(())
+}
+
+fn log_start(instance: &Name, socket: &Path, tcp: Option<std::net::SocketAddr>) {
+    let capabilities = capabilities::effective().unwrap_or_default().join(" ");
+    let tcp = tcp.map_or("none".to_owned(), |tcp| tcp.to_string());
+    tracing::info!(%instance, socket = %socket.display(), tcp, capabilities, "serving");
+}
+
+/// The signals that end a daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, ServeError> {
+        let install = |kind| signal(kind).map_err(ServeError::runtime("install signal handlers"));
+        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+    }
+
+    /// Name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

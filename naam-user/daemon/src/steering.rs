@@ -1,0 +1,60 @@
+//! Steering: where shards run.
+
+use naam_abi::limits::SHARDS_MAX;
+use naam_abi::tables::{self, SteerEntry};
+use naam_control::protocol::admin::{Placement, Site};
+use naam_control::{ControlError, Name};
+use naam_loader::Tables;
+
+use crate::host::Host;
+
+/// Milliseconds for which clients may rely on a placement.
+const PLACEMENT_LEASE_MS: u16 = 100;
+
+/// Brings every shard of a new app home. Epochs go on from an earlier app of this number.
+pub fn home(tables: &Tables, app: u16) {
+    for shard in 0..SHARDS_MAX as u16 {
+        place(tables, app, shard, Site::Host);
+    }
+}
+
+fn place(tables: &Tables, app: u16, shard: u16, site: Site) {
+    let epoch = tables.placement(app, shard).epoch.wrapping_add(1);
+    let site = tables::Site::from(site) as u8;
+    tables.set_placement(app, shard, SteerEntry { epoch, site, lease_ms: PLACEMENT_LEASE_MS });
+}
+
+impl Host {
+    /// Placements of an app's shards.
+    pub fn placements(&self, app: &Name) -> Result<Vec<Placement>, ControlError> {
+        let app = self.app("show the steering of", app)?;
+        let placement = |shard: u8| {
+            let entry = self.tables().placement(app.id, shard.into());
+            let site = match entry.site {
+                site if site == tables::Site::Dpu as u8 => Site::Dpu,
+                site if site == tables::Site::Client as u8 => Site::Client,
+                _ => Site::Host,
+            };
+            Placement { shard, site, epoch: entry.epoch, lease_ms: entry.lease_ms }
+        };
+        Ok((0..SHARDS_MAX as u8).map(placement).collect())
+    }
+
+    /// Moves shards, all for none named.
+    pub fn steer(&self, app: &Name, shards: &[u8], site: Site) -> Result<(), ControlError> {
+        let app = self.app("steer", app)?;
+        if let Some(shard) = shards.iter().find(|shard| usize::from(**shard) >= SHARDS_MAX) {
+            let cause = format!("it has no shard {shard}: 0 to {}", SHARDS_MAX - 1);
+            return Err(ControlError::new("steer", format!("app `{}`", app.name), cause));
+        }
+        let all: Vec<u8> = (0..SHARDS_MAX as u8).collect();
+        let shards = if shards.is_empty() { &all } else { shards };
+        for &shard in shards {
+            if self.tables().placement(app.id, shard.into()).site != tables::Site::from(site) as u8 {
+                place(self.tables(), app.id, shard.into(), site);
+            }
+        }
+        tracing::info!(app = %app.name, shards = shards.len(), ?site, "steered");
+        Ok(())
+    }
+}
