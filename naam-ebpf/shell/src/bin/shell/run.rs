@@ -156,6 +156,12 @@ impl Lane {
 #[inline(always)]
 pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
     let Some(visit) = Visit::get() else { return F::DROP };
+    // This program's place was another's when the entry looked it up: the function was unloaded in
+    // between, and the place given away.
+    if visit.app != constant!(app) {
+        count::drop(visit.app, Drop::Program);
+        return F::DROP;
+    }
     // SAFETY: a plain helper.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(scratch) = SCRATCH.get_ptr_mut(cpu) else { return F::DROP };
@@ -411,7 +417,11 @@ impl<F: Frame> Running<F> {
             }
             Claim::Duplicate(entry) => {
                 slot::recall(entry, message);
-                lane.end(entry.status, MESSAGE_SERVED | MESSAGE_DUPLICATE, u32::from(entry.reply_len));
+                // The first try may have left more room than this one.
+                let (status, reply_len) = (entry.status, u32::from(entry.reply_len));
+                let fits = reply_len <= lane.room;
+                let (status, reply_len) = if fits { (status, reply_len) } else { (Status::Room as u16, 0) };
+                lane.end(status, MESSAGE_SERVED | MESSAGE_DUPLICATE, reply_len);
                 false
             }
         }

@@ -43,7 +43,8 @@ pub fn claim(session: u32, slot: u32, sequence: u32) -> Claim {
     // SAFETY: a live map value; the word is only ever read and exchanged whole.
     let found = unsafe { (&raw const (*entry).word).read_volatile() };
     let seen = SlotWord::from_word(found);
-    if seen.generation == mine.generation {
+    // An idle slot has no sequence; its word is zero, which generation 0 must not take for its own.
+    if seen.phase != SlotPhase::Idle as u8 && seen.generation == mine.generation {
         let ahead = sequence.wrapping_sub(seen.sequence) as i32;
         if ahead < 0 {
             return Claim::Refused(Status::Stale);
