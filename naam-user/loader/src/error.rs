@@ -71,6 +71,12 @@ pub enum LoaderError {
         /// Why not, and the way out.
         cause: String,
     },
+    /// Version 0 is how messages ask for whichever version serves.
+    #[error("load handler {name}: version 0 would never serve; versions count from 1")]
+    VersionZero {
+        /// The handler.
+        name: String,
+    },
     /// A number is out of range.
     #[error("{what} {number} is out of range: at most {most}")]
     Range {

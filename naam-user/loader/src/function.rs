@@ -89,6 +89,9 @@ impl Datapath {
         range("app", handler.app.into(), APPS_MAX as u64 - 1)?;
         range("function", handler.function.into(), FUNCTIONS_MAX as u64 - 1)?;
         range("regions", handler.regions.len() as u64, REGIONS_MAX as u64)?;
+        if handler.version == 0 {
+            return Err(LoaderError::VersionZero { name: handler.code.name().into() });
+        }
         if handler.code.meta.flags & META_WRITES != 0 {
             range("reply_max of a writing handler", handler.code.meta.reply_max.into(), SLOT_REPLY_BYTES as u64)?;
         }
