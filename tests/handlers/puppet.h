@@ -23,6 +23,7 @@
 		if (now) {                                                                        \
 			u64 before = now - 1;                                                     \
 			m->reply[0] |= (u64)m->op_done << (before & 63);                          \
+			OPAQUE(before);                                                           \
 			if (before < reply_bytes / 8 - 1)                                         \
 				m->reply[1 + before] = last == READ ? v->w[0] : m->op_value;      \
 		}                                                                                 \
@@ -34,6 +35,7 @@
 		u64 op = now;                                                                     \
 		if (count > PUPPET_OPS)                                                           \
 			op = 0;                                                                   \
+		OPAQUE(op);                                                                       \
 		if (op >= PUPPET_OPS)                                                             \
 			return FAIL;                                                              \
 		const u64 *order = m->args + 2 + op * 5;                                          \
