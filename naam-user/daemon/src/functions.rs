@@ -182,6 +182,7 @@ impl Host {
             regions: &regions,
             hooks: &Hook::ALL,
             log: Log::Off,
+            repeatable: false,
         };
         let failed = |error: &dyn ToString| ControlError::new("load", object.clone(), error.to_string());
         let loaded = self.datapath.load(&handler).map_err(|error| failed(&error))?;
