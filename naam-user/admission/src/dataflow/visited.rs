@@ -181,3 +181,76 @@ impl Seen {
         self.groups[group].1.entry(digest).or_default().push(node);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::{Base, Pointer};
+    use super::*;
+
+    /// A state whose registers from r0 on hold these values.
+    fn saved(values: &[Value]) -> Saved {
+        let mut state = State::start();
+        for reg in 0..10 {
+            state.set_reg(reg, values.get(usize::from(reg)).copied().unwrap_or(Value::Unusable));
+        }
+        Saved::of(&state)
+    }
+
+    fn number(n: u64) -> Value {
+        Value::Scalar(Scalar::known(n))
+    }
+
+    fn unknown(id: u32) -> Value {
+        Value::Scalar(Scalar { id, ..Scalar::UNKNOWN })
+    }
+
+    #[test]
+    fn larger_states_cover_smaller_ones() {
+        let pointer = Value::Pointer(Pointer::start(Base::View));
+        let other = Value::Pointer(Pointer::start(Base::Message));
+        assert!(saved(&[unknown(0), pointer]).covers(&saved(&[number(5), pointer])));
+        assert!(!saved(&[number(5), pointer]).covers(&saved(&[unknown(0), pointer])));
+        assert!(!saved(&[number(5)]).covers(&saved(&[number(6)])));
+        assert!(!saved(&[unknown(0)]).covers(&saved(&[pointer])));
+        assert!(!saved(&[pointer]).covers(&saved(&[other])));
+        // What is not kept is not needed.
+        assert!(saved(&[number(5)]).covers(&saved(&[number(5), pointer])));
+        assert!(!saved(&[number(5), pointer]).covers(&saved(&[number(5)])));
+    }
+
+    #[test]
+    fn links_must_hold_on_both_sides() {
+        let linked = saved(&[unknown(1), unknown(1)]);
+        assert!(linked.covers(&saved(&[unknown(7), unknown(7)])));
+        assert!(!linked.covers(&saved(&[unknown(7), unknown(8)])));
+        assert!(!linked.covers(&saved(&[unknown(0), unknown(0)])));
+        assert!(saved(&[unknown(0), unknown(0)]).covers(&linked));
+        assert!(saved(&[unknown(1), unknown(2)]).covers(&linked));
+    }
+
+    #[test]
+    fn constants_find_their_group() {
+        let mut seen = Seen::default();
+        seen.insert(&saved(&[number(1), number(2)]), 0, true);
+        seen.insert(&saved(&[number(1), unknown(0)]), 1, true);
+        seen.insert(&saved(&[number(3), number(2)]), 2, true);
+        let search = |values: &[Value]| {
+            let mut found: Vec<_> = seen.candidates(&saved(values), 8).collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(search(&[number(1), number(2)]), [0, 1]);
+        assert_eq!(search(&[number(1), unknown(0)]), [1]);
+        assert_eq!(search(&[number(4), number(2)]), [0; 0]);
+        assert!(seen.neighbours(&saved(&[number(4), number(2)])).contains(&2));
+    }
+
+    #[test]
+    fn a_join_holds_both_and_differs_in_one_register() {
+        let (four, nine) = (saved(&[number(1), number(4)]), saved(&[number(1), number(9)]));
+        let (reg, joined) = four.join(&nine).unwrap();
+        assert_eq!((reg, joined.whole.umin, joined.whole.umax), (1, 4, 9));
+        assert!(saved(&[number(2), number(4)]).join(&nine).is_none());
+        assert!(nine.join(&nine).is_none());
+    }
+}

@@ -83,6 +83,7 @@ const HOSTILE: &[(&str, Rule)] = &[
     ("out_of_view_signed", Rule::OutOfView),
     ("out_of_view_small", Rule::OutOfView),
     ("out_of_view_straddle", Rule::OutOfView),
+    ("out_of_view_unlinked", Rule::PointerUnbounded),
     ("out_of_view_underflow", Rule::OutOfView),
     ("packet_load", Rule::PacketLoad),
     ("packet_load_indirect", Rule::PacketLoad),
