@@ -222,7 +222,8 @@ pub const PROGRAM_WEAKLY_ORDERED: u32 = 4;
 pub const PROGRAM_COSTLY: u32 = 8;
 /// Time in the program is measured.
 pub const PROGRAM_TIMED: u32 = 16;
-/// For benches: an answered datagram stays a request, so that `BPF_PROG_TEST_RUN` can run it again.
+/// For benches: an answered datagram stays a request, with its reply behind the arguments, so that
+/// `BPF_PROG_TEST_RUN` can run it again.
 pub const PROGRAM_REPEATABLE: u32 = 32;
 
 const _: () = {

@@ -7,6 +7,7 @@ use clap::Parser;
 use naam_loadgen::report::bench::{self, Row};
 
 mod meter;
+mod mica;
 mod shell;
 
 /// Measures NAAM against baselines, in turns, in one process.
@@ -28,7 +29,7 @@ type Group = fn(&dyn Fn(&str) -> bool, usize) -> Result<Vec<Row>>;
 fn main() -> Result<()> {
     let options = Options::parse();
     let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|prefix| name.starts_with(prefix));
-    let groups: [Group; 1] = [shell::benches];
+    let groups: [Group; 2] = [shell::benches, mica::benches];
     let mut rows = Vec::new();
     for group in groups {
         rows.extend(group(&wanted, options.runs)?);

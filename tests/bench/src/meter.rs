@@ -20,7 +20,7 @@ pub struct Baseline {
     /// Answers every UDP frame.
     pub echo: Program,
     /// Does nothing.
-    pub nothing: Program,
+    nothing: Program,
     /// Keeps the object's programs loaded.
     _object: Ebpf,
 }

@@ -29,7 +29,7 @@ pub fn benches(wanted: &dyn Fn(&str) -> bool, runs: usize) -> Result<Vec<Row>> {
         bench.app_with(APP, flags);
         bench.load_built(APP, "echo", &[]);
         let messages = (0..count).map(|number| Message::new(number, &[], 8)).collect();
-        rows.push(pair(name, runs, &baseline, &bench, &frame(APP, messages), count)?);
+        rows.push(pair(name, runs, &baseline, &bench, &frame(APP, 16, messages), count)?);
     }
     Ok(rows)
 }
@@ -42,8 +42,8 @@ pub fn repeatable() -> Bench {
 }
 
 /// A frame with equal ports, so that an answer is a request again.
-pub fn frame(app: u16, messages: Vec<Message>) -> Vec<u8> {
-    let request = Request { app, function: 16, handler: 0, shard: 0, session: SESSION, messages };
+pub fn frame(app: u16, function: u16, messages: Vec<Message>) -> Vec<u8> {
+    let request = Request { app, function, handler: 0, shard: 0, session: SESSION, messages };
     Network { source_port: port(app, 0), ..Network::v4(port(app, 0)) }.frame(&request.datagram())
 }
 

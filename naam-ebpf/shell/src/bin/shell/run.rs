@@ -486,7 +486,12 @@ impl<F: Frame> Running<F> {
             header.add(18).write(lane.steps as u8);
             header.add(22).cast::<u16>().write_unaligned(reply_len as u16);
         }
-        self.give_reply(frame_at + MESSAGE_BYTES as u64, reply_len, message);
+        let mut reply_at = frame_at + MESSAGE_BYTES as u64;
+        if has(PROGRAM_REPEATABLE) {
+            // The next run needs the arguments.
+            reply_at += u64::from(message.arg_len.next_multiple_of(8) & 0x7f8);
+        }
+        self.give_reply(reply_at, reply_len, message);
     }
 
     /// Copies the reply: word by word while that is quicker than the helper. The last word may hold
