@@ -124,6 +124,7 @@ fn ask_kernel(bytes: &[u8], log: bool) -> anyhow::Result<KernelReport> {
         regions: &[],
         hooks: &Hook::ALL,
         log: if log { Log::Trace } else { Log::Stats },
+        repeatable: false,
     };
     let loaded = match datapath.load(&handler) {
         Ok(loaded) => loaded,
