@@ -59,9 +59,11 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     set(&mut visit.placement, placement);
     set(&mut visit.key, key);
     let refusal = match find(datagram, serving, placement) {
-        Ok((program, rights)) => {
+        Ok((reference, rights)) => {
             visit.rights = rights;
-            frame.tail_call(program);
+            visit.function = datagram.function;
+            visit.version = u32::from(reference.version);
+            frame.tail_call(reference.program);
             count::drop(datagram.app, Drop::Program);
             return F::DROP;
         }
@@ -74,9 +76,9 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     reply::send::<F, L>(frame, visit, tagged, &answer)
 }
 
-/// The program that serves the datagram, and the session's rights.
+/// The version that serves the datagram, and the session's rights.
 #[inline(always)]
-fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(u32, u64), Refusal> {
+fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRef, u64), Refusal> {
     if !serving {
         return Err(Status::NoApp.into());
     }
@@ -102,10 +104,15 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(u32, u64)
         return Err(Status::NoFunction.into());
     }
     let rights = u64::from_le_bytes(session.handler_rights);
+    // The place may have been given to another session since its number was read.
+    // SAFETY: an array's value lives as long as the map.
+    if unsafe { (&raw const session.session).read_volatile() } != datagram.session {
+        return Err(Status::Session.into());
+    }
     if datagram.handler == 0 || datagram.handler == current.version {
-        Ok((current.program, rights))
+        Ok((current, rights))
     } else if draining.version != 0 && datagram.handler == draining.version {
-        Ok((draining.program, rights))
+        Ok((draining, rights))
     } else {
         Err(Refusal { status: Status::Version, handler: current.version })
     }

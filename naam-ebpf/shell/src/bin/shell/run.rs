@@ -158,7 +158,8 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
     let Some(visit) = Visit::get() else { return F::DROP };
     // This program's place was another's when the entry looked it up: the function was unloaded in
     // between, and the place given away.
-    if visit.app != constant!(app) {
+    let (app, function, version) = (constant!(app), constant!(function), constant!(version));
+    if visit.app != app || visit.function != function || visit.version != version {
         count::drop(visit.app, Drop::Program);
         return F::DROP;
     }
@@ -432,13 +433,17 @@ impl<F: Frame> Running<F> {
                 lane.fail(status);
                 false
             }
-            Claim::Duplicate(entry) => {
-                slot::recall(entry, message);
-                // The first try may have left more room than this one.
-                let (status, reply_len) = (entry.status, u32::from(entry.reply_len));
-                let fits = reply_len <= lane.room;
-                let (status, reply_len) = if fits { (status, reply_len) } else { (Status::Room as u16, 0) };
-                lane.end(status, MESSAGE_SERVED | MESSAGE_DUPLICATE, reply_len);
+            Claim::Duplicate(entry, word) => {
+                // SAFETY: this CPU's scratch.
+                let fence = unsafe { &raw mut (*self.scratch).fence };
+                match slot::recall(entry, word, message, fence) {
+                    // The first try may have left more room than this one.
+                    Some((_, reply_len)) if reply_len > lane.room => {
+                        lane.end(Status::Room as u16, MESSAGE_SERVED | MESSAGE_DUPLICATE, 0);
+                    }
+                    Some((status, reply_len)) => lane.end(status, MESSAGE_SERVED | MESSAGE_DUPLICATE, reply_len),
+                    None => lane.fail(Status::Stale),
+                }
                 false
             }
         }
@@ -488,7 +493,11 @@ impl<F: Frame> Running<F> {
             unsafe { ((&raw const lane.end).read_volatile(), (&raw const lane.reply_len).read_volatile()) };
         let (status, flags) = (end as u16, (end >> 16) as u8);
         if has(PROGRAM_WRITES) && lane.claimed != 0 {
-            slot::complete(visit.session, lane.slot, lane.sequence, status, message, reply_len);
+            if status == Status::Budget as u16 && lane.effects == 0 {
+                slot::release(visit.session, lane.slot, lane.sequence);
+            } else {
+                slot::complete(visit.session, lane.slot, lane.sequence, status, message, reply_len);
+            }
         }
         let reply_len = if reply_len > lane.room { 0 } else { reply_len };
         stats.duplicates += u64::from(flags & MESSAGE_DUPLICATE != 0);
