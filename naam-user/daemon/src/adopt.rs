@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::error::ServeError;
 use crate::functions::Candidate;
 use crate::host::{App, Host, Served};
+use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
 use crate::steering::home;
 
@@ -85,7 +86,8 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8]) -> Result<(Host, PinL
     std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
     let lock = PinLock::take(&options.pins)?;
     let adopted = options.pins.join("maps/APPS").exists();
-    let datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let mut datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let kernel_log = KernelLog::of(&mut datapath)?;
     let dir = StateDir::open(&config.control.socket, &config.instance)?;
     // Without the datapath that it tells of, a state is nothing.
     let state = if adopted { dir.load() } else { None };
@@ -100,6 +102,7 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8]) -> Result<(Host, PinL
         instance: config.instance.clone(),
         regions: Regions::new(&options.pins),
         datapath,
+        kernel_log,
         shell_hash: Sha256::digest(shell).into(),
         apps: BTreeMap::new(),
         sessions: Sessions::new(),

@@ -23,6 +23,7 @@
 //! | `apps`, `functions`, `regions`, `sessions`, `steering`, `interfaces` | the parts of a host |
 //! | `state` | what the next daemon must know, beside the socket |
 //! | `inspect`, `doctor` | what the kernel holds, what is wrong |
+//! | `kernel_log` | what the entry programs have to say |
 //! | [`capabilities`] | rights given up after the start |
 //! | `notify` | systemd's readiness protocol |
 //!
@@ -43,6 +44,7 @@ mod functions;
 mod host;
 mod inspect;
 mod interfaces;
+mod kernel_log;
 mod notify;
 mod regions;
 pub mod serve;

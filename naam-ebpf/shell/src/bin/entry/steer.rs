@@ -19,7 +19,10 @@ use naam_shell::{
     visit::Visit,
 };
 
-use crate::parse::Datagram;
+use crate::{
+    log::{Event, log},
+    parse::Datagram,
+};
 
 /// Why a datagram is answered with an error.
 struct Refusal {
@@ -44,6 +47,7 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     let (tagged, key) = if serving { (app.flags & APP_TAG != 0, app.key) } else { (true, PUBLIC_KEY) };
     if tagged && tag::tag::<F, L>(frame, datagram.at, datagram.length, key) != Some(datagram.tag) {
         count::drop(datagram.app, Drop::Tag);
+        log(Event::Tag, datagram.app);
         return F::DROP;
     }
     let placement = STEER.get(datagram.app * SHARDS_MAX as u32 + datagram.shard).copied().unwrap_or_default();
@@ -65,10 +69,14 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
             visit.version = u32::from(reference.version);
             frame.tail_call(reference.program);
             count::drop(datagram.app, Drop::Program);
+            log(Event::Program, datagram.app);
             return F::DROP;
         }
         Err(refusal) => refusal,
     };
+    if !serving {
+        log(Event::App, datagram.app);
+    }
     if let Some(stats) = count::of(datagram.app) {
         count::status(stats, refusal.status as u16);
     }
