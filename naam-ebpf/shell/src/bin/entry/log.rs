@@ -31,38 +31,41 @@ pub enum Event {
     App = 2,
 }
 
-/// The words, in the order of [`Event`].
+/// The words, in the order of [`Event`]; before them stands `app N: `.
 const EVENTS: [(Level, &str); 3] = [
-    (Level::Warn, "datagram with a wrong tag dropped (another key, or corruption); app "),
-    (Level::Warn, "datagram dropped: its function's program is not loaded; app "),
-    (Level::Info, "datagram for an app that is not served; app "),
+    (Level::Warn, "datagram dropped, wrong tag (another key, or corruption)"),
+    (Level::Warn, "datagram dropped, the function's program is not loaded"),
+    (Level::Info, "datagram for an app that is not served"),
 ];
 
 /// An event is logged once in this time on a CPU: a flood of bad datagrams is no flood of words.
 const PAUSE_NS: u64 = 1_000_000_000;
 /// Target of the records.
 const TARGET: &str = "naam::entry";
-/// Bytes of a record: its length; target, level, module, file, line, number of arguments; the words
-/// and the number.
-const RECORD_BYTES: usize = 2 + (3 + TARGET.len()) + (3 + 1) + 3 + 3 + (3 + 4) + (3 + 4) + (3 + WORDS_BYTES) + (3 + 4);
-/// Bytes of the words, filled up with spaces.
-const WORDS_BYTES: usize = 72;
+/// Bytes before an argument's or field's value: kind and length.
+const HEAD: usize = 3;
+/// Where the app's number stands: behind length, target, level, module, file, line, number of
+/// arguments, and the first argument.
+const APP_AT: usize =
+    2 + (HEAD + TARGET.len()) + (HEAD + 1) + HEAD + HEAD + (HEAD + 4) + (HEAD + 4) + (HEAD + 4) + HEAD;
+/// Room for a record: `: ` and the words follow the number.
+const RECORD_BYTES: usize = APP_AT + 4 + (HEAD + 2) + (HEAD + 60);
 
-/// A record without its number, which stands in the last four bytes.
+/// A record without its number. It may be shorter than its room.
 const fn record(level: Level, words: &str) -> [u8; RECORD_BYTES] {
-    let mut bytes = [b' '; RECORD_BYTES];
-    let mut at = put(&mut bytes, 0, &(RECORD_BYTES as u16).to_ne_bytes());
-    at = field(&mut bytes, at, RecordFieldKind::Target as u8, TARGET.as_bytes());
+    let mut bytes = [0; RECORD_BYTES];
+    let mut at = field(&mut bytes, 2, RecordFieldKind::Target as u8, TARGET.as_bytes());
     at = field(&mut bytes, at, RecordFieldKind::Level as u8, &[level as u8]);
     at = field(&mut bytes, at, RecordFieldKind::Module as u8, &[]);
     at = field(&mut bytes, at, RecordFieldKind::File as u8, &[]);
     at = field(&mut bytes, at, RecordFieldKind::Line as u8, &0u32.to_ne_bytes());
-    at = field(&mut bytes, at, RecordFieldKind::NumArgs as u8, &2u32.to_ne_bytes());
-    let end = at + 3 + WORDS_BYTES;
-    field(&mut bytes, at, ArgumentKind::Str as u8, words.as_bytes());
-    put(&mut bytes, at + 1, &(WORDS_BYTES as u16).to_ne_bytes());
-    at = field(&mut bytes, end, ArgumentKind::U32 as u8, &[0; 4]);
-    assert!(at == RECORD_BYTES && words.len() <= WORDS_BYTES);
+    at = field(&mut bytes, at, RecordFieldKind::NumArgs as u8, &4u32.to_ne_bytes());
+    at = field(&mut bytes, at, ArgumentKind::Str as u8, b"app ");
+    assert!(at + HEAD == APP_AT);
+    at = field(&mut bytes, at, ArgumentKind::U32 as u8, &[0; 4]);
+    at = field(&mut bytes, at, ArgumentKind::Str as u8, b": ");
+    at = field(&mut bytes, at, ArgumentKind::Str as u8, words.as_bytes());
+    put(&mut bytes, 0, &(at as u16).to_ne_bytes());
     bytes
 }
 
@@ -109,6 +112,6 @@ pub fn log(event: Event, app: u32) {
     unsafe { *last = now };
     let Some(mut record) = AYA_LOGS.reserve_bytes(RECORD_BYTES, 0) else { return };
     record.copy_from_slice(&RECORDS[event as usize]);
-    record[RECORD_BYTES - 4..].copy_from_slice(&app.to_ne_bytes());
+    record[APP_AT..APP_AT + 4].copy_from_slice(&app.to_ne_bytes());
     record.submit(0);
 }
