@@ -31,6 +31,11 @@ pub fn datapath() -> Objects<'static> {
     Objects { entry: needed("entry"), shell: needed("shell") }
 }
 
+/// The XDP program of AF_XDP clients.
+pub fn xsk() -> &'static [u8] {
+    needed("xsk")
+}
+
 /// Names of the embedded handlers.
 pub fn builtins() -> impl Iterator<Item = &'static str> {
     OBJECTS.iter().map(|(name, _)| *name).filter(|name| !RUNTIME.contains(name))
