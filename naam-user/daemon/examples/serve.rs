@@ -26,6 +26,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let detach_on_exit = args.next().is_some_and(|arg| arg.as_os_str() == "--detach-on-exit");
     let config = Config::read(&config)?;
     let (entry, shell) = (std::fs::read(bpf.join("entry.o"))?, std::fs::read(bpf.join("shell.o"))?);
-    serve(ServeOptions { config, entry: entry.into(), shell: shell.into(), detach_on_exit })?;
+    let (entry, shell) = (entry.into(), shell.into());
+    serve(ServeOptions { config, entry, shell, builtins: |_| None, detach_on_exit })?;
     Ok(())
 }

@@ -10,7 +10,8 @@
 //!
 //! let config = Config::read("/etc/naam/naam.toml".as_ref())?;
 //! let (entry, shell) = (std::fs::read("target/bpf/entry.o")?, std::fs::read("target/bpf/shell.o")?);
-//! serve(ServeOptions { config, entry: entry.into(), shell: shell.into(), detach_on_exit: false })?;
+//! let (entry, shell) = (entry.into(), shell.into());
+//! serve(ServeOptions { config, entry, shell, builtins: |_| None, detach_on_exit: false })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -53,4 +54,5 @@ mod state;
 mod steering;
 
 pub use error::ServeError;
+pub use functions::Builtins;
 pub use serve::{ServeOptions, serve};
