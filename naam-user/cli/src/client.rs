@@ -69,6 +69,13 @@ pub struct Connected {
     pub reason: String,
 }
 
+impl Connected {
+    /// The app.
+    pub fn app(&self) -> Name {
+        self.lease.grant().app.clone()
+    }
+}
+
 impl Connect {
     /// How long a call may take.
     pub fn timeout(&self) -> Duration {
@@ -128,7 +135,8 @@ impl Connect {
             }
         }
         let name_it = |cause: &str| {
-            Failure::new("choose", "the host's address", cause).way_out("give the address of an interface served: --host")
+            Failure::new("choose", "the host's address", cause)
+                .way_out("give the address of an interface served: --host")
         };
         let reply = Daemon::connect(global)?.ask(AdminRequest::Status);
         let status = match reply {
