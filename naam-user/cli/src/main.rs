@@ -5,15 +5,12 @@
 //! | [`options`] | the command line |
 //! | [`commands`] | what each command does, a file a group |
 //! | [`control`] | the way to the daemon |
-//! | [`client`], [`mica`] | the way to an app; the key-value store as its clients see it |
 //! | [`objects`] | the build's BPF objects, embedded |
 //! | [`output`], [`failure`] | results, errors, exit codes |
 
-mod client;
 mod commands;
 mod control;
 mod failure;
-mod mica;
 mod objects;
 mod options;
 mod output;
@@ -23,11 +20,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use options::{Cli, Command, Global};
+use options::{Cli, Global};
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    log_to_stderr(&global, matches!(command, Command::Serve(_)));
+    log_to_stderr(&global);
     match commands::run(command, &global) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, global.json),
@@ -35,9 +32,8 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to standard error, which leaves standard output to results.
-/// A daemon says more by itself than a tool.
-fn log_to_stderr(global: &Global, is_daemon: bool) {
-    let level = match global.verbose + u8::from(is_daemon) {
+fn log_to_stderr(global: &Global) {
+    let level = match global.verbose {
         0 => "warn",
         1 => "info",
         2 => "debug",

@@ -156,7 +156,10 @@ impl Datapath {
         pinned.map(|(hook, path)| Ok((hook, Program::open_pinned(&path)?))).collect()
     }
 
+    /// Removes the programs of a version that no table names any more, once no datagram is on its
+    /// way to them: such a one would be lost, or meet whatever gets the place next.
     fn forget(&self, app: u16, function: u16, reference: ProgramRef) -> Result<(), LoaderError> {
+        naam_sys::grace::wait_for_programs();
         for hook in Hook::ALL {
             self.array(hook).delete(&reference.program.to_ne_bytes())?;
             let path = self.function_pin(app, function, reference.version, hook);
@@ -202,7 +205,7 @@ impl Datapath {
             steps_max: STEPS_MAX,
             time_budget_ns: TIME_BUDGET_NS,
             view_len: handler.code.view.bytes() as u32,
-            function: handler.function.into(),
+            reserved: 0,
             value_len: [0; REGIONS_MAX],
             value_shift: [0; REGIONS_MAX],
             values: [0; REGIONS_MAX],
@@ -249,11 +252,11 @@ impl Datapath {
         let shape = self.shell.map("SCRATCH")?;
         if path.exists() {
             let map = Map::open_pinned(&path)?;
-            if map.info().value_size == shape.value_size {
+            let found = map.info().value_size;
+            if found == shape.value_size {
                 return Ok(map);
             }
-            // Another build's: programs that it loaded keep theirs, the next ones get a new one.
-            naam_sys::pin::unpin(&path)?;
+            return Err(LoaderError::Shape { path, found, wanted: shape.value_size });
         }
         let map = Map::create(&MapSpec {
             name: "naam_scratch",

@@ -137,9 +137,16 @@ impl Tables {
     }
 
     /// Publishes a session, after clearing its request slots.
+    ///
+    /// Where an earlier session had the entry, its messages may still be running, and would put
+    /// their replies into the slots of the new one: this waits for them, some 10 ms.
     pub fn open_session(&self, entry: &SessionEntry) {
         let index = u64::from(entry.session) % SESSIONS_MAX as u64;
+        let used = self.sessions.load(index, 0) | self.sessions.load(index, 7) != 0;
         self.sessions.store(index, 0, 0);
+        if used {
+            naam_sys::grace::wait_for_programs();
+        }
         for slot in 0..SLOTS_MAX as u64 {
             self.slots.store(index * SLOTS_MAX as u64 + slot, 0, 0);
         }

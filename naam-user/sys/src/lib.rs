@@ -13,6 +13,7 @@
 //! | [`btf`] | BTF blobs |
 //! | [`program`] | programs: load from instructions, verifier log, what the kernel reports |
 //! | [`run`] | `BPF_PROG_TEST_RUN` |
+//! | [`grace`] | waiting until running programs have ended |
 //! | [`pin`] | bpffs |
 //! | [`features`] | what this kernel can do |
 //! | [`xdp`] | XDP on an interface |
@@ -22,6 +23,7 @@
 pub mod btf;
 mod error;
 pub mod features;
+pub mod grace;
 mod kind;
 pub mod map;
 pub mod mapping;
