@@ -10,10 +10,12 @@
 //! | [`bench`] | one instance of the datapath, its own pins, torn down at the end |
 //! | [`frame`] | frames crafted byte by byte, independent of the product's own encoder |
 //! | [`handlers`] | handlers in C that do what their arguments say, however wrong |
+//! | [`cpus`] | threads on CPUs of their own |
 //! | [`stage`] | a bench with such a handler and two regions |
 //! | [`verdict`] | what became of a frame, and which counters it moved |
 
 pub mod bench;
+pub mod cpus;
 pub mod frame;
 pub mod handlers;
 pub mod objects;

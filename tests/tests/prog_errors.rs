@@ -155,7 +155,7 @@ fn ops_at_and_over_the_edges() {
         case("READ a KiB over the end", &[Order::read(0, SINGLE - 1016, 1024)], Bounds, 1),
         case("READ behind the end", &[Order::read(0, SINGLE, 8)], Bounds, 1),
         case("READ at the last offset", &[Order::read(0, u64::MAX - 7, 8)], Bounds, 1),
-        case("READ at an offset that wraps", &[Order::read(0, u64::MAX - 1023 & !7, 1024)], Bounds, 1),
+        case("READ at an offset that wraps", &[Order::read(0, (u64::MAX - 1023) & !7, 1024)], Bounds, 1),
         case("READ at 4 GiB", &[Order::read(0, 1 << 32, 8)], Bounds, 1),
         case("READ at 2^63", &[Order::read(0, 1 << 63, 8)], Bounds, 1),
         case("READ an offset whose value number is 2^32", &[Order::read(1, VALUE << 32, 8)], Bounds, 1),

@@ -15,7 +15,6 @@ use naam_shell::{
     loops::{BpfLoop, Looping, MayGoto},
 };
 
-mod log;
 mod parse;
 mod steer;
 
