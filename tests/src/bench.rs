@@ -20,8 +20,8 @@ pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
 /// The frame goes back.
 pub const XDP_TX: u32 = 3;
-/// TC: the stack goes on.
-pub const TC_OK: u32 = 0;
+/// TC: the next filter, in the end the stack, goes on.
+pub const TC_UNSPEC: u32 = -1i32 as u32;
 /// TC: dropped.
 pub const TC_SHOT: u32 = 2;
 /// TC: the frame goes back.
@@ -140,7 +140,7 @@ impl Bench {
 
     /// The verdict that leaves a frame to the stack.
     pub fn passed(&self) -> u32 {
-        if self.hook == Hook::Xdp { XDP_PASS } else { TC_OK }
+        if self.hook == Hook::Xdp { XDP_PASS } else { TC_UNSPEC }
     }
 }
 

@@ -202,8 +202,8 @@ pub struct ProgramConfig {
     pub time_budget_ns: u64,
     /// Bytes of the handler's view: the longest READ.
     pub view_len: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The function number it is loaded as.
+    pub function: u32,
     /// Bytes of each region's map value: a power of two, at most 512 MiB; 0 if unbound.
     pub value_len: [u64; REGIONS_MAX],
     /// Their binary logarithms.

@@ -1,7 +1,7 @@
 //! The frame at hand, at XDP or TC.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md},
+    bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action, xdp_md},
     btf_maps::ProgramArray,
     helpers::generated::{
         bpf_redirect, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_tail_call, bpf_xdp_load_bytes,
@@ -132,7 +132,8 @@ pub struct TcFrame(pub *mut __sk_buff);
 
 impl Frame for TcFrame {
     const PROGRAMS: &'static ProgramArray<PROGRAMS_MAX> = &maps::PROGRAMS_TC;
-    const PASS: Verdict = TC_ACT_OK as Verdict;
+    // Not OK: that would end classification, and filters behind ours would never see the frame.
+    const PASS: Verdict = TC_ACT_UNSPEC;
     const DROP: Verdict = TC_ACT_SHOT as Verdict;
     const KEEPS_PARTIAL_CHECKSUM: bool = true;
 

@@ -21,6 +21,10 @@ pub struct Visit {
     pub count: u32,
     /// The session's number.
     pub session: u32,
+    /// The function called.
+    pub function: u32,
+    /// The handler version that was looked up.
+    pub version: u32,
     /// The shard's placement word.
     pub placement: u64,
     /// The app's key.

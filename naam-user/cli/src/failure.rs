@@ -48,6 +48,9 @@ pub enum Verdict {
     /// `handler check` refuses the object, `doctor` found something bad, a bench read wrong values.
     #[error("the verdict is bad")]
     Bad,
+    /// A call was not answered, or answered with an error.
+    #[error("the call was not served")]
+    NotServed,
 }
 
 /// It failed.
@@ -56,16 +59,20 @@ const FAILED: u8 = 1;
 const NO_DAEMON: u8 = 3;
 /// [`Verdict::Bad`].
 const BAD: u8 = 4;
+/// [`Verdict::NotServed`].
+const NOT_SERVED: u8 = 5;
 
 /// What `--help` says of exit codes.
 pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong command line; 3 no daemon answers; \
-                              4 object refused, doctor found something bad, or a bench met errors";
+                              4 object refused, doctor found something bad, or a bench met errors; \
+                              5 a call was not served";
 
 /// Tells the user of `error` and returns the exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(verdict) = error.downcast_ref::<Verdict>() {
         return ExitCode::from(match verdict {
             Verdict::Bad => BAD,
+            Verdict::NotServed => NOT_SERVED,
         });
     }
     let client = error.downcast_ref::<ClientError>();

@@ -5,12 +5,15 @@
 //! | [`options`] | the command line |
 //! | [`commands`] | what each command does, a file a group |
 //! | [`control`] | the way to the daemon |
+//! | [`client`], [`mica`] | the way to an app; the key-value store as its clients see it |
 //! | [`objects`] | the build's BPF objects, embedded |
 //! | [`output`], [`failure`] | results, errors, exit codes |
 
+mod client;
 mod commands;
 mod control;
 mod failure;
+mod mica;
 mod objects;
 mod options;
 mod output;
@@ -20,11 +23,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use options::{Cli, Global};
+use options::{Cli, Command, Global};
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    log_to_stderr(&global);
+    log_to_stderr(&global, matches!(command, Command::Serve(_)));
     match commands::run(command, &global) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, global.json),
@@ -32,8 +35,9 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to standard error, which leaves standard output to results.
-fn log_to_stderr(global: &Global) {
-    let level = match global.verbose {
+/// A daemon says more by itself than a tool.
+fn log_to_stderr(global: &Global, is_daemon: bool) {
+    let level = match global.verbose + u8::from(is_daemon) {
         0 => "warn",
         1 => "info",
         2 => "debug",

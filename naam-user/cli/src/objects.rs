@@ -11,11 +11,8 @@ struct Aligned<T: ?Sized>(T);
 /// Name and bytes of every object, by name.
 static OBJECTS: &[(&str, &Aligned<[u8]>)] = &include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
-/// Objects that are no handlers.
-const RUNTIME: [&str; 3] = ["entry", "shell", "xsk"];
-
-/// How a configuration file names an embedded handler: `builtin:NAME`.
-pub const BUILTIN_PREFIX: &str = "builtin:";
+/// Objects that are no handlers: the datapath, the AF_XDP program, the yardstick of benches.
+const RUNTIME: [&str; 4] = ["baseline", "entry", "shell", "xsk"];
 
 fn object(name: &str) -> Option<&'static [u8]> {
     let at = OBJECTS.binary_search_by_key(&name, |(name, _)| name).ok()?;
@@ -29,6 +26,11 @@ fn needed(name: &str) -> &'static [u8] {
 /// Entry and shell.
 pub fn datapath() -> Objects<'static> {
     Objects { entry: needed("entry"), shell: needed("shell") }
+}
+
+/// The XDP program of AF_XDP clients.
+pub fn xsk() -> &'static [u8] {
+    needed("xsk")
 }
 
 /// Names of the embedded handlers.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use naam_control::Name;
 
-use crate::commands::{app, check, doctor, handler, inspect, interface, region, status, steer};
+use crate::commands::{
+    app, bench, call, check, doctor, handler, inspect, interface, region, serve, status, steer, store, xsk,
+};
 use crate::failure::EXIT_CODES;
 
 /// Network-accelerated active messages: portable functions, run by the kernel of the host
@@ -44,6 +46,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the daemon: datapath, control plane, regions, sessions
+    Serve(serve::Serve),
     /// Serve an interface: attach the entry program to it
     Attach(interface::Attach),
     /// No longer serve an interface
@@ -66,6 +70,19 @@ pub enum Command {
     /// Steering: where each shard's messages run
     #[command(subcommand)]
     Steer(steer::Command),
+    /// Call a function once and show the reply
+    Call(call::CallCommand),
+    /// Call a function once and show what happened to the message: site, steps, hops, time
+    Trace(call::Trace),
+    /// A MICA key-value store, by hand
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Put load on an app and measure
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// The XDP program of AF_XDP clients, set up by a privileged helper
+    #[command(subcommand)]
+    Xsk(xsk::Command),
     /// Show programs, maps and links as the kernel reports them, with the bpftool command for each
     Inspect(inspect::Inspect),
     /// Find out what this machine lacks, and how to mend it
@@ -109,6 +126,12 @@ mod tests {
             ("naam handler load --app kv x.o --builtin echo", "cannot be used with"),
             ("naam region create kv store", "<SIZE>"),
             ("naam region create kv store 3MiB", "power of two"),
+            ("naam call", "<FUNCTION>"),
+            ("naam call echo --text a --u64 1", "cannot be used with"),
+            ("naam call echo --shard 1 --key a", "cannot be used with"),
+            ("naam bench ycsb --workload G", "name one of A, B, C, D, E, F"),
+            ("naam bench ycsb --per-datagram 33", "33"),
+            ("naam bench ycsb --value-bytes 1001", "1001"),
             ("naam steer set kv", "<SITE>"),
             ("naam steer set kv host --shards 64", "64"),
         ];

@@ -6,10 +6,13 @@
 //! | [`core`] | packing, matching, retries, exactly-once writes, without any IO |
 //! | [`client`] | a client driven by the calling thread: submit and poll, or blocking |
 //! | [`asynchronous`] | calls as futures, with a thread of their own |
+//! | `connect` (feature `control`) | sessions from a daemon, renewed until dropped |
 //! | [`error`], [`stats`] | how calls end, what is counted |
 
 pub mod asynchronous;
 pub mod client;
+#[cfg(feature = "control")]
+pub mod connect;
 pub mod core;
 pub mod error;
 mod list;

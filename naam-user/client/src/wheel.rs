@@ -138,7 +138,7 @@ mod tests {
         wheel.set(1, START + 100 * BUCKETS * TICK);
         wheel.set(2, START);
         assert_eq!(expired(&mut wheel, START + 60 * BUCKETS * TICK), [0, 2]);
-        assert_eq!(expired(&mut wheel, START + 99 * BUCKETS * TICK), []);
+        assert!(expired(&mut wheel, START + 99 * BUCKETS * TICK).is_empty());
         assert_eq!(expired(&mut wheel, START + 101 * BUCKETS * TICK), [1]);
     }
 
@@ -150,7 +150,7 @@ mod tests {
         wheel.set(1, START + TICK);
         wheel.cancel(1);
         wheel.cancel(1);
-        assert_eq!(expired(&mut wheel, START + 10 * TICK), []);
+        assert!(expired(&mut wheel, START + 10 * TICK).is_empty());
         assert_eq!(expired(&mut wheel, START + 22 * TICK), [0]);
     }
 }

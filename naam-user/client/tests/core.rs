@@ -105,6 +105,18 @@ fn a_datagram_ends_at_its_limits() {
 }
 
 #[test]
+fn a_datagram_carries_no_more_messages_than_asked_for() {
+    let mut core = core_of(model::session(), &Options { messages_max: 3, ..Options::default() });
+    let args = [7; ARGS];
+    for _ in 0..7 {
+        core.submit(&read(&args), NOW).unwrap();
+    }
+    let counts: Vec<_> =
+        std::iter::from_fn(|| sent(&mut core, NOW)).map(|bytes| Header::decode(&bytes).unwrap().count).collect();
+    assert_eq!(counts, [3, 3, 1]);
+}
+
+#[test]
 fn a_lingering_datagram_goes_when_full_or_when_its_time_is_over() {
     let options = Options { linger: Duration::from_micros(100), ..Options::default() };
     let mut core = core_of(model::session(), &options);

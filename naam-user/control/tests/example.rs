@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use naam_control::config::{Capability, Config};
+use naam_control::config::{Capability, Config, ObjectSource};
 use naam_control::protocol::admin::Hook;
 
 #[test]
@@ -16,8 +16,9 @@ fn example_is_read_as_it_says() {
     assert_eq!((config.interfaces[0].name.as_str(), config.interfaces[0].hook), ("eth0", Hook::Auto));
     let kv = &config.apps[0];
     assert_eq!((kv.id, kv.integrity, kv.sessions_max, kv.regions[0].bytes), (0, true, 512, 64 << 20));
-    assert_eq!(kv.functions[1].object, path.with_file_name("bpf/mica_set.o"));
-    assert_eq!(config.apps[1].name.as_str(), "echo");
+    assert_eq!(kv.functions[1].object, ObjectSource::File(path.with_file_name("bpf/mica_set.o")));
+    let echo = &config.apps[1];
+    assert_eq!((echo.name.as_str(), &echo.functions[0].object), ("echo", &ObjectSource::Builtin("echo".to_owned())));
 }
 
 #[test]

@@ -7,8 +7,18 @@ use std::path::PathBuf;
 use naam_control::config::Config;
 use naam_daemon::{ServeOptions, serve};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> std::process::ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(config), Some(bpf)) = (args.next(), args.next()) else {
         return Err("usage: serve CONFIG BPF_DIR [--detach-on-exit]".into());
@@ -16,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let detach_on_exit = args.next().is_some_and(|arg| arg.as_os_str() == "--detach-on-exit");
     let config = Config::read(&config)?;
     let (entry, shell) = (std::fs::read(bpf.join("entry.o"))?, std::fs::read(bpf.join("shell.o"))?);
-    serve(ServeOptions { config, entry: entry.into(), shell: shell.into(), detach_on_exit })?;
+    let (entry, shell) = (entry.into(), shell.into());
+    serve(ServeOptions { config, entry, shell, builtins: |_| None, detach_on_exit })?;
     Ok(())
 }

@@ -19,8 +19,9 @@ use naam_region::{RegionError, Regions};
 use sha2::{Digest, Sha256};
 
 use crate::error::ServeError;
-use crate::functions::Candidate;
+use crate::functions::{Builtins, Candidate};
 use crate::host::{App, Host, Served};
+use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
 use crate::steering::home;
 
@@ -38,17 +39,17 @@ impl Wanted {
 }
 
 /// Admits every handler of the configuration, before anything in the kernel changes.
-fn admit_all(config: &Config) -> Result<Vec<Wanted>, ServeError> {
+fn admit_all(config: &Config, builtins: Builtins) -> Result<Vec<Wanted>, ServeError> {
     let mut wanted = Vec::new();
     for app in &config.apps {
         for function in &app.functions {
             let blame = |key: &'static str, cause: String| ServeError::Config {
                 key,
-                object: format!("function `{}` of app `{}` ({})", function.name, app.name, function.object.display()),
+                object: format!("function `{}` of app `{}` ({})", function.name, app.name, function.object),
                 cause,
             };
-            let candidate =
-                Candidate::read_file(&function.object).map_err(|cause| blame("app.function.object", cause))?;
+            let candidate = Candidate::configured(&function.object, builtins)
+                .map_err(|cause| blame("app.function.object", cause))?;
             if candidate.name != function.name {
                 let cause = format!("the object's handler is called `{}`", candidate.name);
                 return Err(blame("app.function.name", cause));
@@ -78,14 +79,15 @@ impl PinLock {
 }
 
 /// Sets the instance up, or takes it over.
-pub fn set_up(config: &Config, entry: &[u8], shell: &[u8]) -> Result<(Host, PinLock), ServeError> {
-    let wanted = admit_all(config)?;
+pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -> Result<(Host, PinLock), ServeError> {
+    let wanted = admit_all(config, builtins)?;
     let options = Options { port_base: config.port_base, ..Options::instance(config.instance.as_str()) };
     naam_sys::pin::ensure_bpffs(Path::new(naam_sys::pin::BPFFS)).map_err(naam_loader::LoaderError::from)?;
     std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
     let lock = PinLock::take(&options.pins)?;
     let adopted = options.pins.join("maps/APPS").exists();
-    let datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let mut datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let kernel_log = KernelLog::of(&mut datapath)?;
     let dir = StateDir::open(&config.control.socket, &config.instance)?;
     // Without the datapath that it tells of, a state is nothing.
     let state = if adopted { dir.load() } else { None };
@@ -100,6 +102,7 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8]) -> Result<(Host, PinL
         instance: config.instance.clone(),
         regions: Regions::new(&options.pins),
         datapath,
+        kernel_log,
         shell_hash: Sha256::digest(shell).into(),
         apps: BTreeMap::new(),
         sessions: Sessions::new(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use naam_abi::handler::META_WRITES;
 use naam_abi::limits::{BUILTIN_FUNCTIONS, FUNCTIONS_MAX, STEPS_MAX, TIME_BUDGET_NS};
 use naam_admission::{Admitted, admit};
+use naam_control::config::ObjectSource;
 use naam_control::limits::OBJECT_BYTES_MAX;
 use naam_control::protocol::admin::{HandlerInfo, Object};
 use naam_control::protocol::session::Function;
@@ -32,6 +33,9 @@ pub struct Drain {
     pub due: Instant,
 }
 
+/// Finds the handler objects that the serving program carries.
+pub type Builtins = fn(&str) -> Option<&'static [u8]>;
+
 /// A handler that passed admission, with its object.
 #[derive(Debug)]
 pub struct Candidate {
@@ -52,6 +56,17 @@ impl Candidate {
             Object::Bytes(elf) => {
                 Self::admit(elf).map_err(|cause| ControlError::new("load", "the handler object sent", cause))
             }
+        }
+    }
+
+    /// Reads and admits what a configuration names; the cause if that fails.
+    pub fn configured(source: &ObjectSource, builtins: Builtins) -> Result<Self, String> {
+        match source {
+            ObjectSource::File(path) => Self::read_file(path),
+            ObjectSource::Builtin(name) => match builtins(name) {
+                Some(elf) => Self::admit(elf.to_vec()),
+                None => Err("this program carries no handler of that name".to_owned()),
+            },
         }
     }
 

@@ -13,6 +13,7 @@ use naam_loader::{Datapath, Tables};
 use naam_region::{Region, Regions};
 
 use crate::functions::Drain;
+use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
 
 /// An instance.
@@ -22,6 +23,8 @@ pub struct Host {
     pub instance: Name,
     /// The kernel side.
     pub datapath: Datapath,
+    /// What the entry programs log.
+    pub kernel_log: KernelLog,
     /// Hash of the shell object that functions are spliced into.
     pub shell_hash: [u8; 32],
     /// Its pinned regions, of apps that are served and others.
@@ -148,8 +151,9 @@ impl Host {
         .collect()
     }
 
-    /// What is due: leases that are over, old versions that have had their time.
+    /// What is due: leases that are over, old versions that have had their time, words of the kernel.
     pub fn keep_house(&mut self) {
+        self.kernel_log.forward();
         self.expire_sessions();
         self.end_drains();
     }

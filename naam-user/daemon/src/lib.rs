@@ -10,7 +10,8 @@
 //!
 //! let config = Config::read("/etc/naam/naam.toml".as_ref())?;
 //! let (entry, shell) = (std::fs::read("target/bpf/entry.o")?, std::fs::read("target/bpf/shell.o")?);
-//! serve(ServeOptions { config, entry: entry.into(), shell: shell.into(), detach_on_exit: false })?;
+//! let (entry, shell) = (entry.into(), shell.into());
+//! serve(ServeOptions { config, entry, shell, builtins: |_| None, detach_on_exit: false })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! | `apps`, `functions`, `regions`, `sessions`, `steering`, `interfaces` | the parts of a host |
 //! | `state` | what the next daemon must know, beside the socket |
 //! | `inspect`, `doctor` | what the kernel holds, what is wrong |
+//! | `kernel_log` | what the entry programs have to say |
 //! | [`capabilities`] | rights given up after the start |
 //! | `notify` | systemd's readiness protocol |
 //!
@@ -43,6 +45,7 @@ mod functions;
 mod host;
 mod inspect;
 mod interfaces;
+mod kernel_log;
 mod notify;
 mod regions;
 pub mod serve;
@@ -51,4 +54,5 @@ mod state;
 mod steering;
 
 pub use error::ServeError;
+pub use functions::Builtins;
 pub use serve::{ServeOptions, serve};

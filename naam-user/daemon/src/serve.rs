@@ -16,6 +16,7 @@ use crate::adopt;
 use crate::capabilities::{self, Account};
 use crate::daemon::Daemon;
 use crate::error::ServeError;
+use crate::functions::Builtins;
 use crate::notify::notify;
 
 /// Time that work on other threads has to end after the last answer.
@@ -30,6 +31,8 @@ pub struct ServeOptions {
     pub entry: Cow<'static, [u8]>,
     /// The build's shell object.
     pub shell: Cow<'static, [u8]>,
+    /// Handler objects that the configuration may name as `builtin:NAME`.
+    pub builtins: Builtins,
     /// Whether to remove everything from the kernel at the end, regions included. Otherwise the
     /// datapath goes on serving, and the next daemon takes it over.
     pub detach_on_exit: bool,
@@ -43,7 +46,7 @@ pub struct ServeOptions {
 /// # Errors
 /// When the instance cannot be set up or adopted. What served before goes on serving.
 pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { config, entry, shell, detach_on_exit } = options;
+    let ServeOptions { config, entry, shell, builtins, detach_on_exit } = options;
     capabilities::lift_memory_lock();
     let account = config.daemon.user.as_deref().map(Account::of).transpose()?;
     let group = config.control.group.as_deref().map(capabilities::group).transpose()?;
@@ -66,7 +69,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         })?;
         (server, Signals::install()?)
     };
-    let (host, lock) = adopt::set_up(&config, &entry, &shell)?;
+    let (host, lock) = adopt::set_up(&config, &entry, &shell, builtins)?;
     let pins = host.datapath.pins().to_owned();
     let state_dir = host.state.path().to_owned();
     if let Some(account) = &account {

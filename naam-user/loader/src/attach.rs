@@ -66,7 +66,13 @@ impl Datapath {
             Some(Hook::Tc) => &[Attachment::Tc],
             None => &[Attachment::XdpNative, Attachment::Tc],
         };
-        if let Some(attachment) = self.adopt(interface, ways)? {
+        // Where XDP is asked for or may be chosen, an earlier process may have had to take generic XDP.
+        let adoptable: &[Attachment] = match hook {
+            Some(Hook::Tc) => &[Attachment::Tc],
+            Some(Hook::Xdp) => ways,
+            None => &[Attachment::XdpNative, Attachment::XdpGeneric, Attachment::Tc],
+        };
+        if let Some(attachment) = self.adopt(interface, adoptable)? {
             let reason = "took over the link that an earlier process had pinned".to_owned();
             return Ok(Attached { interface: interface.into(), attachment, reason });
         }
@@ -99,6 +105,15 @@ impl Datapath {
     fn adopt(&mut self, interface: &str, ways: &[Attachment]) -> Result<Option<Attachment>, LoaderError> {
         for &attachment in ways {
             let path = self.link_path(interface, attachment);
+            if !path.exists() {
+                continue;
+            }
+            // A program that does not load must not cost the link that serves.
+            match attachment.hook() {
+                Hook::Xdp => self.xdp().map(drop),
+                Hook::Tc => self.tc().map(drop),
+            }
+            .map_err(|error| attach_error(interface, attachment, &error))?;
             let link = match PinnedLink::from_pin(&path) {
                 Ok(link) => FdLink::from(link),
                 Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
@@ -106,7 +121,7 @@ impl Datapath {
                 }
                 Err(error) => return Err(attach_error(interface, attachment, &error)),
             };
-            // A link outlives its interface; one without interface is only in the way.
+            // A link outlives its interface; one without is only in the way.
             let taken = match attachment.hook() {
                 Hook::Xdp => link.try_into().map_err(link_failed).and_then(|link| {
                     let program = self.xdp()?;
@@ -119,10 +134,11 @@ impl Datapath {
             };
             match taken {
                 Ok(()) => return Ok(Some(attachment)),
-                Err(error) => {
-                    tracing::warn!(interface, cause = chain(&error), "a pinned link is dead; attaching anew");
+                Err(error) if errno(&error) == Some(ENOLINK) => {
+                    tracing::warn!(interface, cause = chain(&error), "a pinned link has no interface; attaching anew");
                     remove_pin(path)?;
                 }
+                Err(error) => return Err(attach_error(interface, attachment, &error)),
             }
         }
         Ok(None)
@@ -263,6 +279,9 @@ fn errno(error: &ProgramError) -> Option<i32> {
         _ => None,
     }
 }
+
+/// The link's interface is gone.
+const ENOLINK: i32 = 67;
 
 /// Whether the driver has no native XDP, or not for this interface as it is set up.
 fn lacks_native(error: &ProgramError) -> bool {

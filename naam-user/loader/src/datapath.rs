@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 use naam_abi::limits::PORT_BASE;
 use naam_sys::{Map, MapSpec, MapType, features};
 
@@ -117,6 +118,13 @@ impl Datapath {
             nothing,
             may_goto,
         })
+    }
+
+    /// Hands what the entry programs log to `logger`, as it is read by [`EbpfLogger::flush`]. Keep the
+    /// reader as long as the datapath: programs that are loaded later log to its ring buffer.
+    pub fn log_to<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, LoaderError> {
+        EbpfLogger::init_with_logger(&mut self.entry, logger)
+            .map_err(|error| LoaderError::Entry { what: "log of the entry object".into(), cause: chain(&error) })
     }
 
     /// The pinned tables.

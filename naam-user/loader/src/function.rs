@@ -205,7 +205,7 @@ impl Datapath {
             steps_max: STEPS_MAX,
             time_budget_ns: TIME_BUDGET_NS,
             view_len: handler.code.view.bytes() as u32,
-            reserved: 0,
+            function: handler.function.into(),
             value_len: [0; REGIONS_MAX],
             value_shift: [0; REGIONS_MAX],
             values: [0; REGIONS_MAX],
@@ -252,11 +252,11 @@ impl Datapath {
         let shape = self.shell.map("SCRATCH")?;
         if path.exists() {
             let map = Map::open_pinned(&path)?;
-            let found = map.info().value_size;
-            if found == shape.value_size {
+            if map.info().value_size == shape.value_size {
                 return Ok(map);
             }
-            return Err(LoaderError::Shape { path, found, wanted: shape.value_size });
+            // Another build's: programs that it loaded keep theirs, the next ones get a new one.
+            naam_sys::pin::unpin(&path)?;
         }
         let map = Map::create(&MapSpec {
             name: "naam_scratch",

@@ -131,9 +131,10 @@ fn random(name: &str, runs: usize, flags: u32) -> Result<Row> {
     let frames: Vec<_> = (0..DATAGRAMS).map(|_| store.get((0..BATCH).map(|_| draw()))).collect();
     frames.iter().take(100).try_for_each(|frame| store.check(frame))?;
     let plain = |result: Result<f64>| result.map_err(|error| std::io::Error::other(format!("{error:#}")));
-    let row = PairedBench::new(name, "time per message", "ns").runs(runs).paired(
-        &mut || plain(Baseline::repeated(&baseline.echo, &frames[0])),
-        &mut || plain(baseline.once_each(&store.bench.entry, &frames).map(|ns| ns / f64::from(BATCH))),
-    )?;
+    let row = PairedBench::new(name, "time per message", "ns")
+        .runs(runs)
+        .paired(&mut || plain(Baseline::repeated(&baseline.echo, &frames[0])), &mut || {
+            plain(baseline.once_each(&store.bench.entry, &frames).map(|ns| ns / f64::from(BATCH)))
+        })?;
     Ok(row)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use naam_control::config::ObjectSource;
 use naam_control::limits::OBJECT_BYTES_MAX;
 use naam_control::protocol::admin::{HandlerInfo, Object};
 use naam_control::protocol::{AdminReply, AdminRequest};
@@ -85,7 +86,7 @@ impl Source {
     pub fn name(&self) -> String {
         match (&self.path, &self.builtin) {
             (Some(path), _) => path.display().to_string(),
-            (None, name) => format!("{}{}", objects::BUILTIN_PREFIX, name.as_deref().unwrap_or_default()),
+            (None, name) => ObjectSource::Builtin(name.clone().unwrap_or_default()).to_string(),
         }
     }
 

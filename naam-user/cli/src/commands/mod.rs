@@ -1,15 +1,20 @@
 //! What the commands do.
 
 pub mod app;
+pub mod bench;
 mod bytes;
+pub mod call;
 pub mod check;
 pub mod doctor;
 pub mod handler;
 pub mod inspect;
 pub mod interface;
 pub mod region;
+pub mod serve;
 pub mod status;
 pub mod steer;
+pub mod store;
+pub mod xsk;
 
 use crate::options::{Command, Global};
 use crate::output::Output;
@@ -18,6 +23,7 @@ use crate::output::Output;
 pub fn run(command: Command, global: &Global) -> anyhow::Result<()> {
     let output = Output::new(global.json);
     match command {
+        Command::Serve(command) => command.run(global),
         Command::Attach(command) => command.run(global, output),
         Command::Detach(command) => command.run(global, output),
         Command::Status => status::status(global, output),
@@ -27,6 +33,11 @@ pub fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Check(command) => command.run(output),
         Command::Region(command) => command.run(global, output),
         Command::Steer(command) => command.run(global, output),
+        Command::Call(command) => command.run(global, output),
+        Command::Trace(command) => command.run(global, output),
+        Command::Store(command) => command.run(global, output),
+        Command::Bench(command) => command.run(global, output),
+        Command::Xsk(command) => command.run(output),
         Command::Inspect(command) => command.run(global, output),
         Command::Doctor(command) => command.run(global, output),
         Command::Shutdown => status::shutdown(global, output),

@@ -17,7 +17,7 @@ mod timers;
 
 use std::time::Duration;
 
-use naam_abi::limits::{ARGS_BYTES, DATAGRAM_BYTES, FUNCTIONS_MAX, REPLY_BYTES, SHARDS_MAX};
+use naam_abi::limits::{ARGS_BYTES, DATAGRAM_BYTES, FUNCTIONS_MAX, MESSAGES_MAX, REPLY_BYTES, SHARDS_MAX};
 use naam_abi::tables::Site;
 use naam_abi::wire::{HEADER_BYTES, MESSAGE_BYTES, padded};
 
@@ -39,6 +39,8 @@ pub struct Options {
     /// How long a message may wait for others to share its datagram. Zero: whatever stands in
     /// line when the driver sends goes, which is right for closed loops.
     pub linger: Duration,
+    /// Messages of a datagram at most, 1 to [`MESSAGES_MAX`].
+    pub messages_max: usize,
     /// Wait before the first retry, until round-trip times are known.
     pub retry_first: Duration,
     /// Shortest wait before a retry.
@@ -55,6 +57,7 @@ impl Default for Options {
             window: 1024,
             args_max: ARGS_BYTES,
             linger: Duration::ZERO,
+            messages_max: MESSAGES_MAX,
             retry_first: Duration::from_millis(20),
             retry_min: Duration::from_millis(10),
             retry_max: Duration::from_millis(200),
@@ -225,7 +228,7 @@ impl Core {
             functions,
             placements: Box::new([Placement::default(); SHARDS_MAX]),
             calls: Calls::new(window, options.args_max.min(ARGS_BYTES)),
-            bins: Bins::new(window),
+            bins: Bins::new(window, options.messages_max),
             timers: crate::wheel::Wheel::new(window, now),
             backoff: Backoff::new(options),
             nonce: 0,

@@ -30,11 +30,18 @@ pub(super) struct Bins {
     queues: Lists,
     /// The bins that are not empty, in [`FULL`] or [`WAITING`].
     ready: Lists,
+    /// Messages of a datagram at most.
+    messages_max: usize,
 }
 
 impl Bins {
-    pub(super) fn new(window: usize) -> Self {
-        Self { bins: vec![Bin::default(); BINS].into(), queues: Lists::new(window, BINS), ready: Lists::new(BINS, 2) }
+    pub(super) fn new(window: usize, messages_max: usize) -> Self {
+        Self {
+            bins: vec![Bin::default(); BINS].into(),
+            queues: Lists::new(window, BINS),
+            ready: Lists::new(BINS, 2),
+            messages_max: messages_max.clamp(1, MESSAGES_MAX),
+        }
     }
 
     fn of(call: &Call) -> u32 {
@@ -53,7 +60,7 @@ impl Bins {
         }
         // Full as soon as another message of this size would not fit.
         let filled = HEADER_BYTES + bin.bytes + message_bytes(call) > max_payload;
-        if (filled || self.queues.len(number) >= MESSAGES_MAX) && self.ready.list_of(number) == Some(WAITING) {
+        if (filled || self.queues.len(number) >= self.messages_max) && self.ready.list_of(number) == Some(WAITING) {
             self.ready.remove(number);
             self.ready.push_back(FULL, number);
         }
@@ -91,7 +98,7 @@ impl Bins {
         if !self.queues.is_empty(number) {
             let bin = &mut self.bins[number as usize];
             bin.since = now;
-            let full = HEADER_BYTES + bin.bytes >= max_payload || self.queues.len(number) >= MESSAGES_MAX;
+            let full = HEADER_BYTES + bin.bytes >= max_payload || self.queues.len(number) >= self.messages_max;
             self.ready.push_back(if full { FULL } else { WAITING }, number);
         }
     }
@@ -110,7 +117,7 @@ impl Core {
         let version = self.functions[usize::from(function)].map_or(0, |Known { version, .. }| version);
         let mut len = HEADER_BYTES;
         let mut count = 0;
-        while usize::from(count) < MESSAGES_MAX
+        while usize::from(count) < self.bins.messages_max
             && let Some(index) = self.bins.queues.front(bin)
         {
             let bytes = message_bytes(&self.calls[index]);

@@ -11,7 +11,9 @@ use naam_abi::limits::{APPS_MAX, BUILTIN_FUNCTIONS, FUNCTIONS_MAX, PORT_BASE, PO
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, Region, RegionSize};
+use super::{
+    App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Region, RegionSize,
+};
 use crate::protocol::admin::Hook;
 use crate::{FunctionName, Name, limits};
 
@@ -91,7 +93,7 @@ struct RegionTable {
 struct FunctionTable {
     name: Spanned<FunctionName>,
     id: Spanned<u16>,
-    object: PathBuf,
+    object: String,
 }
 
 fn default_instance() -> Name {
@@ -162,7 +164,8 @@ impl Blame<'_> {
         let mut functions = Vec::new();
         for function in app.function {
             let id = self.range("app.function.id", function.id, BUILTIN_FUNCTIONS, FUNCTIONS_MAX as u16 - 1)?;
-            functions.push(Function { name: function.name.into_inner(), id, object: dir.join(function.object) });
+            let object = ObjectSource::read(&function.object, dir);
+            functions.push(Function { name: function.name.into_inner(), id, object });
         }
         let regions = app
             .region
@@ -315,6 +318,9 @@ mod tests {
     fn objects_are_relative_to_the_file() {
         let text = format!("{MINIMAL}[[app.function]]\nname = \"f\"\nid = 16\nobject = \"bpf/f.o\"\n");
         let config = parse(&text, Path::new("/etc/naam/naam.toml")).unwrap();
-        assert_eq!(config.apps[0].functions[0].object, Path::new("/etc/naam/bpf/f.o"));
+        assert_eq!(config.apps[0].functions[0].object, ObjectSource::File("/etc/naam/bpf/f.o".into()));
+        let config = parse(&text.replace("bpf/f.o", "builtin:f"), Path::new("/etc/naam/naam.toml")).unwrap();
+        let object = &config.apps[0].functions[0].object;
+        assert_eq!((object, object.to_string()), (&ObjectSource::Builtin("f".into()), "builtin:f".into()));
     }
 }

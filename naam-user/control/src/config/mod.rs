@@ -3,6 +3,7 @@
 mod file;
 mod size;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -114,8 +115,39 @@ pub struct Function {
     pub name: FunctionName,
     /// Its number in datagrams.
     pub id: u16,
-    /// The handler object; a relative path is relative to the configuration file's directory.
-    pub object: PathBuf,
+    /// Where its handler object comes from.
+    pub object: ObjectSource,
+}
+
+/// Where a handler object comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectSource {
+    /// A file; a relative path in the configuration is relative to its directory.
+    File(PathBuf),
+    /// A handler that the serving program carries, by name: `builtin:mica_get`.
+    Builtin(String),
+}
+
+impl ObjectSource {
+    /// What stands before a built-in handler's name.
+    pub const BUILTIN_PREFIX: &'static str = "builtin:";
+
+    /// Reads `text` as it stands in the configuration of directory `dir`.
+    pub(crate) fn read(text: &str, dir: &Path) -> Self {
+        match text.strip_prefix(Self::BUILTIN_PREFIX) {
+            Some(name) => Self::Builtin(name.to_owned()),
+            None => Self::File(dir.join(text)),
+        }
+    }
+}
+
+impl fmt::Display for ObjectSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Builtin(name) => write!(f, "{}{name}", Self::BUILTIN_PREFIX),
+        }
+    }
 }
 
 /// A configuration that cannot be used.

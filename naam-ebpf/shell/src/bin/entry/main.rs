@@ -15,6 +15,7 @@ use naam_shell::{
     loops::{BpfLoop, Looping, MayGoto},
 };
 
+mod log;
 mod parse;
 mod steer;
 

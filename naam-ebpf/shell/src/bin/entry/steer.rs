@@ -19,7 +19,10 @@ use naam_shell::{
     visit::Visit,
 };
 
-use crate::parse::Datagram;
+use crate::{
+    log::{Event, log},
+    parse::Datagram,
+};
 
 /// Why a datagram is answered with an error.
 struct Refusal {
@@ -44,6 +47,7 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     let (tagged, key) = if serving { (app.flags & APP_TAG != 0, app.key) } else { (true, PUBLIC_KEY) };
     if tagged && tag::tag::<F, L>(frame, datagram.at, datagram.length, key) != Some(datagram.tag) {
         count::drop(datagram.app, Drop::Tag);
+        log(Event::Tag, datagram.app);
         return F::DROP;
     }
     let placement = STEER.get(datagram.app * SHARDS_MAX as u32 + datagram.shard).copied().unwrap_or_default();
@@ -59,14 +63,20 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     set(&mut visit.placement, placement);
     set(&mut visit.key, key);
     let refusal = match find(datagram, serving, placement) {
-        Ok((program, rights)) => {
+        Ok((reference, rights)) => {
             visit.rights = rights;
-            frame.tail_call(program);
+            visit.function = datagram.function;
+            visit.version = u32::from(reference.version);
+            frame.tail_call(reference.program);
             count::drop(datagram.app, Drop::Program);
+            log(Event::Program, datagram.app);
             return F::DROP;
         }
         Err(refusal) => refusal,
     };
+    if !serving {
+        log(Event::App, datagram.app);
+    }
     if let Some(stats) = count::of(datagram.app) {
         count::status(stats, refusal.status as u16);
     }
@@ -74,9 +84,9 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     reply::send::<F, L>(frame, visit, tagged, &answer)
 }
 
-/// The program that serves the datagram, and the session's rights.
+/// The version that serves the datagram, and the session's rights.
 #[inline(always)]
-fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(u32, u64), Refusal> {
+fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRef, u64), Refusal> {
     if !serving {
         return Err(Status::NoApp.into());
     }
@@ -102,10 +112,15 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(u32, u64)
         return Err(Status::NoFunction.into());
     }
     let rights = u64::from_le_bytes(session.handler_rights);
+    // The place may have been given to another session since its number was read.
+    // SAFETY: an array's value lives as long as the map.
+    if unsafe { (&raw const session.session).read_volatile() } != datagram.session {
+        return Err(Status::Session.into());
+    }
     if datagram.handler == 0 || datagram.handler == current.version {
-        Ok((current.program, rights))
+        Ok((current, rights))
     } else if draining.version != 0 && datagram.handler == draining.version {
-        Ok((draining.program, rights))
+        Ok((draining, rights))
     } else {
         Err(Refusal { status: Status::Version, handler: current.version })
     }

@@ -19,7 +19,7 @@ pub static CONFIG: ProgramConfig = ProgramConfig {
     steps_max: STEPS_MAX,
     time_budget_ns: TIME_BUDGET_NS,
     view_len: VIEW_LARGE as u32,
-    reserved: 0,
+    function: 0,
     value_len: [0; REGIONS_MAX],
     value_shift: [0; REGIONS_MAX],
     values: [0; REGIONS_MAX],

@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use naam_abi::{
     handler::{NaamMsg, NaamView1k, Step},
-    limits::{ARGS_BYTES, MESSAGES_MAX, REPLY_BYTES, STEPS_MAX, VIEW_LARGE},
+    limits::{ARGS_BYTES, HOPS_MAX, MESSAGES_MAX, REPLY_BYTES, STEPS_MAX, VIEW_LARGE},
     stats::{AppStats, Drop},
     tables::{PROGRAM_COSTLY, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WRITES},
     wire::{Kind, MESSAGE_BYTES, MESSAGE_DUPLICATE, MESSAGE_SERVED, Status},
@@ -158,7 +158,8 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
     let Some(visit) = Visit::get() else { return F::DROP };
     // This program's place was another's when the entry looked it up: the function was unloaded in
     // between, and the place given away.
-    if visit.app != constant!(app) {
+    let (app, function, version) = (constant!(app), constant!(function), constant!(version));
+    if visit.app != app || visit.function != function || visit.version != version {
         count::drop(visit.app, Drop::Program);
         return F::DROP;
     }
@@ -276,11 +277,12 @@ impl<F: Frame> Running<F> {
         let frame_at = u64::from(visit.datagram) + u64::from(start);
         let Some(header) = self.frame.bytes(frame_at, MESSAGE_BYTES) else { return false };
         // SAFETY: MESSAGE_BYTES bytes were checked.
-        let (sequence, slot, flags, arg_len, room): (u32, u16, u8, u16, u16) = unsafe {
+        let (sequence, slot, flags, hops, arg_len, room): (u32, u16, u8, u8, u16, u16) = unsafe {
             (
                 header.add(8).cast::<u32>().read_unaligned(),
                 header.add(12).cast::<u16>().read_unaligned(),
                 header.add(17).read(),
+                header.add(19).read(),
                 header.add(20).cast::<u16>().read_unaligned(),
                 header.add(24).cast::<u16>().read_unaligned(),
             )
@@ -310,6 +312,9 @@ impl<F: Frame> Running<F> {
         message.arg_len = arg_len;
         message.reply_max = reply_max;
         message.shard = visit.shard;
+        if hops >= HOPS_MAX {
+            lane.fail(Status::Hops);
+        }
         self.take_arguments(frame_at + MESSAGE_BYTES as u64, arg_len, message)
     }
 
@@ -317,7 +322,18 @@ impl<F: Frame> Running<F> {
     #[inline(always)]
     fn take_arguments(&self, frame_at: u64, len: u32, message: &mut NaamMsg) -> bool {
         const QUICK: u32 = 64;
+        if len == 0 {
+            return true;
+        }
         if len <= QUICK {
+            // What is copied too much is the next message of the same datagram.
+            if let Some(words) = self.frame.bytes(frame_at, QUICK as usize) {
+                for i in 0..QUICK as usize / 8 {
+                    // SAFETY: QUICK bytes were checked.
+                    message.args[i] = unsafe { words.cast::<u64>().add(i).read_unaligned() };
+                }
+                return true;
+            }
             for i in 0..QUICK / 8 {
                 if i * 8 >= len {
                     break;
@@ -344,7 +360,9 @@ impl<F: Frame> Running<F> {
         if op == SERVED {
             return;
         }
-        if let Some(window) = self.perform(op, lane, message) {
+        if op != ENDED
+            && let Some(window) = self.perform(op, lane, message)
+        {
             self.step(lane, message, window);
         }
         // SAFETY: the field is the lane's; volatile, because only memory knows.
@@ -415,13 +433,17 @@ impl<F: Frame> Running<F> {
                 lane.fail(status);
                 false
             }
-            Claim::Duplicate(entry) => {
-                slot::recall(entry, message);
-                // The first try may have left more room than this one.
-                let (status, reply_len) = (entry.status, u32::from(entry.reply_len));
-                let fits = reply_len <= lane.room;
-                let (status, reply_len) = if fits { (status, reply_len) } else { (Status::Room as u16, 0) };
-                lane.end(status, MESSAGE_SERVED | MESSAGE_DUPLICATE, reply_len);
+            Claim::Duplicate(entry, word) => {
+                // SAFETY: this CPU's scratch.
+                let fence = unsafe { &raw mut (*self.scratch).fence };
+                match slot::recall(entry, word, message, fence) {
+                    // The first try may have left more room than this one.
+                    Some((_, reply_len)) if reply_len > lane.room => {
+                        lane.end(Status::Room as u16, MESSAGE_SERVED | MESSAGE_DUPLICATE, 0);
+                    }
+                    Some((status, reply_len)) => lane.end(status, MESSAGE_SERVED | MESSAGE_DUPLICATE, reply_len),
+                    None => lane.fail(Status::Stale),
+                }
                 false
             }
         }
@@ -471,7 +493,11 @@ impl<F: Frame> Running<F> {
             unsafe { ((&raw const lane.end).read_volatile(), (&raw const lane.reply_len).read_volatile()) };
         let (status, flags) = (end as u16, (end >> 16) as u8);
         if has(PROGRAM_WRITES) && lane.claimed != 0 {
-            slot::complete(visit.session, lane.slot, lane.sequence, status, message, reply_len);
+            if status == Status::Budget as u16 && lane.effects == 0 {
+                slot::release(visit.session, lane.slot, lane.sequence);
+            } else {
+                slot::complete(visit.session, lane.slot, lane.sequence, status, message, reply_len);
+            }
         }
         let reply_len = if reply_len > lane.room { 0 } else { reply_len };
         stats.duplicates += u64::from(flags & MESSAGE_DUPLICATE != 0);
@@ -484,6 +510,10 @@ impl<F: Frame> Running<F> {
             header.add(14).cast::<u16>().write_unaligned(status);
             header.add(17).write(if has(PROGRAM_REPEATABLE) { 0 } else { flags });
             header.add(18).write(lane.steps as u8);
+            // One site more; the benches' repetition would use the hops up.
+            if !has(PROGRAM_REPEATABLE) {
+                header.add(19).write(header.add(19).read().saturating_add(1));
+            }
             header.add(22).cast::<u16>().write_unaligned(reply_len as u16);
         }
         let mut reply_at = frame_at + MESSAGE_BYTES as u64;

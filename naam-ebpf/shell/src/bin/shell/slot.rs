@@ -3,20 +3,20 @@
 use naam_abi::{
     handler::NaamMsg,
     limits::{REPLY_BYTES, SESSIONS_MAX, SLOT_REPLY_BYTES, SLOTS_MAX},
-    tables::{SlotEntry, SlotPhase, SlotWord},
+    tables::{PROGRAM_WEAKLY_ORDERED, SlotEntry, SlotPhase, SlotWord},
     wire::Status,
 };
 
-use naam_shell::opaque::compare_exchange;
+use naam_shell::opaque::{compare_exchange, fetch_add};
 
-use crate::maps::SLOTS;
+use crate::{config::has, maps::SLOTS};
 
 /// What a slot says to a message.
 pub enum Claim {
     /// It is this CPU's to run.
     Run,
-    /// It has run; here is its end.
-    Duplicate(&'static SlotEntry),
+    /// It has run; here is its end, and the word that says so.
+    Duplicate(*mut SlotEntry, u64),
     /// It is not run; the status says why.
     Refused(Status),
 }
@@ -44,7 +44,12 @@ pub fn claim(session: u32, slot: u32, sequence: u32) -> Claim {
     let found = unsafe { (&raw const (*entry).word).read_volatile() };
     let seen = SlotWord::from_word(found);
     // An idle slot has no sequence; its word is zero, which generation 0 must not take for its own.
-    if seen.phase != SlotPhase::Idle as u8 && seen.generation == mine.generation {
+    let used = seen.phase != SlotPhase::Idle as u8;
+    if used && (mine.generation.wrapping_sub(seen.generation) as i16) < 0 {
+        // A datagram of an ended session, still on its way while the next one already wrote.
+        return Claim::Refused(Status::Session);
+    }
+    if used && seen.generation == mine.generation {
         let ahead = sequence.wrapping_sub(seen.sequence) as i32;
         if ahead < 0 {
             return Claim::Refused(Status::Stale);
@@ -53,9 +58,7 @@ pub fn claim(session: u32, slot: u32, sequence: u32) -> Claim {
             return Claim::Refused(Status::Running);
         }
         if ahead == 0 {
-            // SAFETY: a slot that is Done under our own sequence changes only when the client
-            // itself moves on to the next.
-            return Claim::Duplicate(unsafe { &*entry });
+            return Claim::Duplicate(entry, found);
         }
     }
     // SAFETY: an aligned word of a live map value.
@@ -85,15 +88,48 @@ pub fn complete(session: u32, slot: u32, sequence: u32, status: u16, message: &N
     }
 }
 
-/// Takes the cached reply over into the message.
+/// Gives a claimed slot back: the message had no effect and may be sent again.
 #[inline(always)]
-pub fn recall(entry: &SlotEntry, message: &mut NaamMsg) {
+pub fn release(session: u32, slot: u32, sequence: u32) {
+    let Some(entry) = entry(session, slot) else { return };
+    let running = word(session, sequence, SlotPhase::Running).to_word();
+    // As if the one before had been the last: this sequence may run, older ones stay stale.
+    let before = word(session, sequence.wrapping_sub(1), SlotPhase::Done).to_word();
+    // SAFETY: an aligned word of a live map value.
+    unsafe { compare_exchange(&raw mut (*entry).word, running, before) };
+}
+
+/// Takes a cached end over into the message: status and reply length. `None` if the slot moved on
+/// meanwhile.
+#[inline(always)]
+pub fn recall(entry: *mut SlotEntry, word: u64, message: &mut NaamMsg, fence: *mut u64) -> Option<(u16, u32)> {
     const { assert!(SLOT_REPLY_BYTES <= REPLY_BYTES) };
-    message.code = entry.code;
+    // SAFETY (of every access): a live map value. Its fields may change under us: each is read
+    // once, and what was read counts only if the word is still the same afterwards.
+    let (code, status, reply_len) = unsafe {
+        if has(PROGRAM_WEAKLY_ORDERED) {
+            fetch_add(fence, 0);
+        }
+        (
+            (&raw const (*entry).code).read_volatile(),
+            (&raw const (*entry).status).read_volatile(),
+            u32::from((&raw const (*entry).reply_len).read_volatile()),
+        )
+    };
+    message.code = code;
     for i in 0..SLOT_REPLY_BYTES / 8 {
-        if i as u32 * 8 >= u32::from(entry.reply_len) {
+        if i as u32 * 8 >= reply_len {
             break;
         }
-        message.reply[i] = entry.reply[i];
+        // SAFETY: see above.
+        message.reply[i] = unsafe { (&raw const (*entry).reply).cast::<u64>().add(i).read_volatile() };
     }
+    // SAFETY: see above.
+    let unchanged = unsafe {
+        if has(PROGRAM_WEAKLY_ORDERED) {
+            fetch_add(fence, 0);
+        }
+        (&raw const (*entry).word).read_volatile() == word
+    };
+    unchanged.then_some((status, reply_len))
 }

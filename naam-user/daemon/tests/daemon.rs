@@ -1,0 +1,386 @@
+//! The daemon in a process of its own; frames by BPF_PROG_TEST_RUN.
+
+mod common;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::{APP, COUNTER, ECHO, Instance, function, name, object, root};
+use naam_abi::wire::Status;
+use naam_control::FunctionName;
+use naam_control::protocol::admin::{AdminReply, AdminRequest, Object, Site};
+use naam_control::protocol::inspect::Verdict;
+use naam_control::protocol::session::{RegionRights, Rights};
+
+/// A reply's flag: it comes out of a slot.
+const DUPLICATE: u8 = 4;
+const OK: u16 = Status::Ok as u16;
+
+#[test]
+fn serves_what_the_configuration_says() {
+    if !root("serves_what_the_configuration_says") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
+    let functions: Vec<_> = grant.functions.iter().map(|f| (f.name.as_str(), f.id, f.version, f.writes)).collect();
+    assert_eq!(functions, [("echo", ECHO, 1, false), ("counter", COUNTER, 1, true)]);
+    assert_eq!((grant.app_id, grant.regions[0].index, grant.regions[0].bytes), (APP, 0, 2 << 20));
+    let door = instance.door();
+    let reply = door.echo(grant.key.session, 1);
+    assert_eq!((reply.answers[0].status, reply.answers[0].reply.as_slice(), reply.signed), (OK, &b"hello"[..], true));
+    assert_eq!(door.add(grant.key.session, 0, 1, 7).answers[0].status, OK);
+    assert_eq!(door.word(&instance), 7);
+
+    let AdminReply::Stats(counters) = instance.done(AdminRequest::Stats) else { panic!("no counters") };
+    let kv = counters.iter().find(|counters| counters.app == Some(name("kv"))).unwrap();
+    assert_eq!((kv.datagrams, kv.replies, kv.messages, kv.statuses["ok"]), (2, 2, 2, 2));
+    let status = instance.status();
+    assert_eq!((status.adopted, status.pid, status.apps[0].sessions), (false, instance.pid(), 1));
+    let AdminReply::Inspection(inspection) = instance.done(AdminRequest::Inspect) else { panic!("no inspection") };
+    let roles: Vec<_> = inspection.programs.iter().map(|program| program.role.as_str()).collect();
+    assert_eq!(roles, ["kv/echo v1 (xdp)", "kv/echo v1 (tc)", "kv/counter v1 (xdp)", "kv/counter v1 (tc)"]);
+    assert!(inspection.maps.iter().any(|map| map.role == "region kv/store" && map.btf), "{inspection:?}");
+    let AdminReply::Findings(findings) = instance.done(AdminRequest::Doctor) else { panic!("no findings") };
+    assert!(findings.iter().any(|finding| finding.check == "functions" && finding.verdict == Verdict::Good));
+
+    // A closed session is no longer served.
+    instance.client().close_session(grant.key).unwrap();
+    assert_eq!(door.echo(grant.key.session, 1).status, Status::Session as u16);
+}
+
+#[test]
+fn capabilities_are_given_up() {
+    if !root("capabilities_are_given_up") {
+        return;
+    }
+    // CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF.
+    const KEPT: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+    let mut instance = Instance::kv();
+    instance.start();
+    // Work that takes a thread of its own, so that such a thread is looked at as well.
+    instance.done(AdminRequest::RegionDump { app: name("kv"), region: name("store"), offset: 0, len: 64 });
+    let mut threads = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", instance.pid())).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let set = |name: &str| u64::from_str_radix(&field(name), 16).unwrap();
+        assert_eq!([set("CapPrm:"), set("CapEff:"), set("CapBnd:")], [KEPT; 3]);
+        assert_eq!((set("CapInh:"), set("CapAmb:")), (0, 0));
+        assert_eq!(field("NoNewPrivs:"), "1");
+        threads += 1;
+    }
+    assert!(threads >= 2);
+    assert_eq!(instance.status().capabilities, ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
+    // With what is left, everything can still be done.
+    assert_eq!(instance.replace("echo").function.version, 2);
+    instance.done(AdminRequest::AppCreate { app: name("more"), id: None, integrity: true });
+    instance.done(AdminRequest::RegionCreate { app: name("more"), region: name("r"), bytes: 2 << 20 });
+}
+
+#[test]
+fn killed_daemon_is_succeeded_without_a_gap() {
+    if !root("killed_daemon_is_succeeded_without_a_gap") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
+    let closed = instance.client().open_session(name("kv"), vec![]).unwrap();
+    instance.client().close_session(closed.key).unwrap();
+    let (session, door) = (grant.key.session, instance.door());
+    let first = door.add(session, 3, 1, 5);
+    assert_eq!((first.answers[0].status, first.answers[0].flags & DUPLICATE), (OK, 0));
+    let before = instance.handlers();
+
+    instance.kill();
+    // Nobody is there, and everything goes on: new work, retries of old work.
+    assert_eq!(door.echo(session, 1).answers[0].status, OK);
+    assert_eq!(door.add(session, 3, 1, 5).answers[0].flags & DUPLICATE, DUPLICATE);
+    assert_eq!(door.add(session, 4, 1, 10).answers[0].status, OK);
+    assert_eq!(door.word(&instance), 15);
+
+    instance.start();
+    assert!(instance.status().adopted);
+    assert_eq!(instance.handlers(), before, "neither versions nor programs change");
+    let late = door.add(session, 3, 1, 5);
+    assert_eq!((late.answers[0].flags & DUPLICATE, &late.answers[0].reply), (DUPLICATE, &first.answers[0].reply));
+    assert_eq!(door.word(&instance), 15);
+    assert_eq!(door.add(session, 3, 2, 1).answers[0].status, OK);
+    instance.client().renew_session(grant.key).expect("the ticket is still good");
+    let next = instance.client().open_session(name("kv"), vec![]).unwrap();
+    assert_ne!(next.key.session, closed.key.session, "numbers of ended sessions are not used again");
+    assert_eq!(next.functions, grant.functions);
+}
+
+#[test]
+fn without_its_state_file_a_daemon_loads_again() {
+    if !root("without_its_state_file_a_daemon_loads_again") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
+    let (session, door) = (grant.key.session, instance.door());
+    door.add(session, 0, 1, 5);
+    instance.kill();
+    fs::remove_file(instance.state()).unwrap();
+    instance.start();
+    let versions: Vec<_> = instance.handlers().iter().map(|handler| handler.function.version).collect();
+    assert_eq!(versions, [2, 2]);
+    // The session lives for a lease, its slots and the region are as they were; its ticket is void.
+    assert_eq!(door.add(session, 0, 1, 5).answers[0].flags & DUPLICATE, DUPLICATE);
+    assert_eq!(door.word(&instance), 5);
+    assert!(instance.client().renew_session(grant.key).is_err());
+}
+
+#[test]
+fn replaced_version_serves_until_it_is_drained() {
+    if !root("replaced_version_serves_until_it_is_drained") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+    let door = instance.door();
+    let replaced = instance.replace("echo");
+    assert_eq!((replaced.function.version, replaced.draining), (2, Some(1)));
+    for version in [0, 1, 2] {
+        assert_eq!(door.echo(session, version).answers[0].status, OK, "version {version}");
+    }
+    let started = Instant::now();
+    while door.echo(session, 1).status == OK {
+        assert!(started.elapsed() < Duration::from_secs(20), "version 1 is never drained");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let refused = door.echo(session, 1);
+    assert_eq!((refused.status, refused.handler), (Status::Version as u16, 2));
+    assert_eq!(instance.handlers()[0].draining, None);
+
+    // A replacement at run time outlives the daemon, and so does the drained version's end.
+    instance.kill();
+    instance.start();
+    assert_eq!(instance.handlers()[0].function.version, 2);
+    assert_eq!(door.echo(session, 0).handler, 2);
+}
+
+#[test]
+fn apps_made_at_run_time_are_like_configured_ones() {
+    if !root("apps_made_at_run_time_are_like_configured_ones") {
+        return;
+    }
+    let mut instance = Instance::new("");
+    instance.start();
+    let (app, region) = (name("kv"), name("store"));
+    instance.done(AdminRequest::AppCreate { app: app.clone(), id: Some(APP), integrity: true });
+    instance.done(AdminRequest::RegionCreate { app: app.clone(), region: region.clone(), bytes: 2 << 20 });
+    let load = |file: &str| AdminRequest::HandlerLoad {
+        app: app.clone(),
+        id: None,
+        object: Object::Bytes(fs::read(object(file)).unwrap()),
+    };
+    for (file, id) in [("echo", ECHO), ("counter", COUNTER)] {
+        let AdminReply::Handler(handler) = instance.done(load(file)) else { panic!("no handler") };
+        assert_eq!((handler.function.id, handler.function.version, handler.program_ids.len()), (id, 1, 2));
+    }
+    assert!(instance.refused(load("echo")).contains("a function of this name"));
+    let bytes = AdminRequest::HandlerLoad { app: app.clone(), id: None, object: Object::Bytes(b"nonsense".to_vec()) };
+    assert!(instance.refused(bytes).contains("not-elf"));
+    let session = instance.client().open_session(app.clone(), vec![]).unwrap().key.session;
+    let door = instance.door();
+    assert_eq!(door.add(session, 0, 1, 3).answers[0].status, OK);
+    let before = (instance.handlers(), instance.status().apps);
+
+    instance.kill();
+    instance.start();
+    assert_eq!((instance.handlers(), instance.status().apps), before);
+    assert_eq!(door.add(session, 0, 1, 3).answers[0].flags & DUPLICATE, DUPLICATE);
+
+    let remove = AdminRequest::RegionRemove { app: app.clone(), region: region.clone() };
+    assert!(instance.refused(remove.clone()).contains("is bound to it"));
+    for function in ["echo", "counter"] {
+        let function = FunctionName::new(function).unwrap();
+        instance.done(AdminRequest::HandlerUnload { app: app.clone(), function });
+    }
+    assert_eq!(door.echo(session, 0).status, Status::NoFunction as u16);
+    instance.done(remove);
+    // A number of a function is used again, a version of it is not.
+    let AdminReply::Handler(again) = instance.done(load("echo")) else { panic!("no handler") };
+    assert_eq!((again.function.id, again.function.version), (ECHO, 2));
+    instance.done(AdminRequest::AppRemove { app });
+    assert_eq!(door.echo(session, 0).status, Status::NoApp as u16);
+    assert!(instance.handlers().is_empty());
+    assert_eq!(fs::read_dir(instance.pins().join("functions")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(instance.pins().join("scratch")).unwrap().count(), 0);
+}
+
+#[test]
+fn rights_are_granted_by_region_and_kept_apart() {
+    if !root("rights_are_granted_by_region_and_kept_apart") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let read = Rights { read: true, ..Rights::NONE };
+    let wanted = RegionRights { region: name("store"), handler: read, raw: Rights::NONE };
+    let grant = instance.client().open_session(name("kv"), vec![wanted.clone()]).unwrap();
+    assert_eq!(grant.regions[0].rights, wanted);
+    let door = instance.door();
+    let refused = door.add(grant.key.session, 0, 1, 7);
+    assert_eq!((refused.answers[0].status, door.word(&instance)), (Status::Denied as u16, 0));
+    let elsewhere = RegionRights { region: name("other"), handler: read, raw: Rights::NONE };
+    let error = instance.client().open_session(name("kv"), vec![elsewhere]).unwrap_err();
+    assert!(error.to_string().contains("no region `other`"), "{error}");
+}
+
+#[test]
+fn regions_are_saved_restored_and_shown() {
+    if !root("regions_are_saved_restored_and_shown") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+    let door = instance.door();
+    door.add(session, 0, 1, 0x41);
+    let (app, region, path) = (name("kv"), name("store"), instance.dir.path().join("snapshot"));
+    let save = AdminRequest::RegionSave { app: app.clone(), region: region.clone(), path: path.clone() };
+    assert_eq!(instance.done(save), AdminReply::Copied { bytes: 1 << 20 });
+    door.add(session, 0, 2, 1);
+    let restore = AdminRequest::RegionRestore { app: app.clone(), region: region.clone(), path: path.clone() };
+    instance.done(restore);
+    assert_eq!(door.word(&instance), 0x41);
+    assert_eq!(door.echo(session, 0).status, Status::Session as u16, "what the session had begun is gone");
+    let dump = AdminRequest::RegionDump { app: app.clone(), region: region.clone(), offset: 64, len: 8 };
+    let AdminReply::Bytes { offset, bytes } = instance.done(dump) else { panic!("no bytes") };
+    assert_eq!((offset, bytes[0]), (64, 0x41));
+
+    fs::write(&path, [7; 24]).unwrap();
+    let load = AdminRequest::RegionLoad { app: app.clone(), region: region.clone(), path: path.clone(), offset: 4096 };
+    assert_eq!(instance.done(load), AdminReply::Copied { bytes: 24 });
+    let restore = AdminRequest::RegionRestore { app: app.clone(), region, path };
+    assert!(instance.refused(restore).contains("not a usable snapshot"));
+    assert!(instance.client().open_session(app, vec![]).is_ok(), "a refused restore keeps nobody away");
+}
+
+#[test]
+fn shards_are_moved_and_brought_home() {
+    if !root("shards_are_moved_and_brought_home") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+    let door = instance.door();
+    let show = || match instance.done(AdminRequest::SteerShow { app: name("kv") }) {
+        AdminReply::Steering(placements) => placements[5],
+        other => panic!("{other:?}"),
+    };
+    let before = show();
+    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Client });
+    assert_eq!((show().site, show().epoch), (Site::Client, before.epoch + 1));
+    assert_eq!(door.echo(session, 0).status, Status::Elsewhere as u16);
+    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![], site: Site::Host });
+    assert_eq!((show().epoch, door.echo(session, 0).status), (before.epoch + 2, OK));
+    let far = AdminRequest::SteerSet { app: name("kv"), shards: vec![64], site: Site::Host };
+    assert!(instance.refused(far).contains("no shard 64"));
+}
+
+#[test]
+fn configuration_that_cannot_be_served_names_its_key() {
+    if !root("configuration_that_cannot_be_served_names_its_key") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+    instance.kill();
+    let garbage = instance.dir.path().join("garbage.o");
+    fs::write(&garbage, "no handler").unwrap();
+    let app = |size: &str, function: &str| {
+        format!("[[app]]\nname = \"kv\"\nid = 3\n[[app.region]]\nname = \"store\"\nsize = \"{size}\"\n{function}")
+    };
+    let echo = function("echo", ECHO);
+    let cases = [
+        (
+            app("2 MiB", &echo.replace(object("echo").to_str().unwrap(), garbage.to_str().unwrap())),
+            ["app.function.object", "not-elf"],
+        ),
+        (app("2 MiB", &echo.replace("name = \"echo\"", "name = \"other\"")), ["app.function.name", "`echo`"]),
+        (app("4 MiB", &echo), ["app.region.size", "it exists with"]),
+    ];
+    let door = instance.door();
+    for (text, words) in cases {
+        instance.configure(&text);
+        instance.try_start(&[]).unwrap_err();
+        let log = instance.log();
+        let last = log.lines().last().unwrap();
+        assert!(words.iter().all(|word| last.contains(word)), "{words:?}: {last}");
+        assert_eq!(door.echo(session, 1).answers[0].status, OK, "what served before goes on");
+    }
+}
+
+#[test]
+fn half_done_work_of_a_killed_daemon_is_cleaned_up() {
+    if !root("half_done_work_of_a_killed_daemon_is_cleaned_up") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    instance.kill();
+    let pins = instance.pins();
+    let program = naam_sys::Program::open_pinned(&pins.join("functions/app3_fn16_v1_xdp")).unwrap();
+    program.pin(&pins.join("functions/app3_fn16_v9_xdp")).unwrap();
+    naam_sys::Map::open_pinned(&pins.join("maps/PROGRAMS"))
+        .unwrap()
+        .update_fd(77, std::os::fd::AsFd::as_fd(&program))
+        .unwrap();
+    naam_sys::Map::open_pinned(&pins.join("scratch/app3")).unwrap().pin(&pins.join("scratch/app9")).unwrap();
+    instance.start();
+    assert!(!pins.join("functions/app3_fn16_v9_xdp").exists() && !pins.join("scratch/app9").exists());
+    assert!(instance.log().contains("Swept { programs: 1, places: 1, scratch: 1 }"), "{}", instance.log());
+    assert_eq!(instance.handlers().len(), 2);
+}
+
+#[test]
+fn a_second_daemon_is_kept_away() {
+    if !root("a_second_daemon_is_kept_away") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let first = instance.pid();
+    let mut second = Instance::kv();
+    let text = fs::read_to_string(second.dir.path().join("naam.toml")).unwrap();
+    // Another socket, the same pins.
+    let same =
+        text.replacen(&format!("instance = \"{}\"", second.name), &format!("instance = \"{}\"", instance.name), 1);
+    fs::write(second.dir.path().join("naam.toml"), same).unwrap();
+    second.try_start(&[]).unwrap_err();
+    assert!(second.log().contains("another daemon serves"), "{}", second.log());
+    assert_eq!(instance.status().pid, first);
+}
+
+#[test]
+fn the_end_leaves_the_datapath_unless_told_otherwise() {
+    if !root("the_end_leaves_the_datapath_unless_told_otherwise") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+    let door = instance.door();
+    assert!(instance.terminate().success());
+    assert_eq!(door.echo(session, 1).answers[0].status, OK);
+    assert!(!instance.socket().exists());
+    drop(door);
+
+    instance.try_start(&["--detach-on-exit"]).unwrap();
+    instance.done(AdminRequest::Shutdown);
+    let started = Instant::now();
+    while instance.pins().exists() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the pins stay:\n{}", instance.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

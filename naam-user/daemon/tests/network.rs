@@ -1,0 +1,176 @@
+//! The daemon in a network namespace, its clients in another.
+//!
+//! ```text
+//!   client namespace             host namespace
+//!   UDP socket ─ naam0 ── veth ── naam0 ─ TC: entry, shell, handlers ─ daemon
+//! ```
+
+mod common;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use common::{APP, ECHO, Instance, name, root};
+use naam_abi::wire::Status;
+use naam_control::protocol::admin::{AdminReply, AdminRequest, AttachedHook, Hook};
+use naam_testbed::{DEVICE, HOST_V4, Topology};
+use naam_tests::frame::{Message, Reply, Request};
+
+const OK: u16 = Status::Ok as u16;
+
+struct Net {
+    topology: Topology,
+    instance: Instance,
+}
+
+impl Net {
+    /// A daemon in the host namespace that serves `naam0`.
+    fn start() -> Self {
+        let topology = Topology::builder().build().expect("two namespaces and a veth pair");
+        let mut instance = Instance::kv();
+        instance.enter = Some(topology.host().path());
+        instance.configure(&format!("[[interface]]\nname = \"{DEVICE}\"\nhook = \"tc\"\n{}", instance.kv_app()));
+        instance.start();
+        Self { topology, instance }
+    }
+
+    fn socket(&self) -> Client {
+        let socket = self.topology.client().run(|| UdpSocket::bind("10.77.0.1:0")).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let port = self.instance.port_base + APP * 64 + 5;
+        socket.connect((HOST_V4, port)).unwrap();
+        Client { socket, next: 0 }
+    }
+
+    fn session(&self) -> u32 {
+        self.instance.client().open_session(name("kv"), vec![]).unwrap().key.session
+    }
+}
+
+struct Client {
+    socket: UdpSocket,
+    next: u32,
+}
+
+impl Client {
+    /// Calls `echo`, whatever version serves; `None` if no answer comes.
+    fn echo(&mut self, session: u32) -> Option<Reply> {
+        self.next += 1;
+        let messages = vec![Message::new(self.next, &self.next.to_le_bytes(), 4)];
+        let request = Request { app: APP, function: ECHO, handler: 0, shard: 5, session, messages };
+        self.socket.send(&request.datagram()).unwrap();
+        let mut bytes = [0; 2048];
+        loop {
+            let length = self.socket.recv(&mut bytes).ok()?;
+            let reply = Reply::read(&bytes[..length]);
+            // A late answer to an earlier call may still come.
+            if reply.answers.first().is_none_or(|answer| answer.request == self.next) {
+                return Some(reply);
+            }
+        }
+    }
+}
+
+#[test]
+fn replace_under_load_loses_nothing() {
+    if !root("replace_under_load_loses_nothing") {
+        return;
+    }
+    let net = Net::start();
+    let (session, mut client) = (net.session(), net.socket());
+    let (calls, versions) = std::thread::scope(|scope| {
+        let caller = scope.spawn(move || {
+            let (mut versions, mut calls) = (vec![], 0);
+            let started = Instant::now();
+            while versions.last() != Some(&4) {
+                assert!(started.elapsed() < Duration::from_secs(60), "stuck at {versions:?}");
+                let reply = client.echo(session).expect("every call is answered");
+                assert_eq!((reply.status, reply.answers[0].status), (OK, OK));
+                assert_eq!(reply.answers[0].reply, client.next.to_le_bytes());
+                calls += 1;
+                if versions.last() != Some(&reply.handler) {
+                    versions.push(reply.handler);
+                }
+            }
+            (calls, versions)
+        });
+        for version in 2..=4 {
+            assert_eq!(net.instance.replace("echo").function.version, version);
+        }
+        caller.join().unwrap()
+    });
+    assert!(calls > 10);
+    assert!(versions.is_sorted(), "an old version came back: {versions:?}");
+}
+
+#[test]
+fn killed_daemon_is_not_missed_on_the_wire() {
+    if !root("killed_daemon_is_not_missed_on_the_wire") {
+        return;
+    }
+    let mut net = Net::start();
+    let (session, mut client) = (net.session(), net.socket());
+    assert_eq!(net.instance.status().attachments[0].hook, AttachedHook::Tc);
+    let mut serve = |instance: &Instance| {
+        for _ in 0..20 {
+            let reply = client.echo(session).unwrap_or_else(|| panic!("no answer\n{}", instance.log()));
+            assert_eq!((reply.answers[0].status, reply.handler), (OK, 1));
+        }
+    };
+    serve(&net.instance);
+    net.instance.kill();
+    serve(&net.instance);
+    net.instance.start();
+    serve(&net.instance);
+    let attachment = net.instance.status().attachments[0].clone();
+    assert_eq!((attachment.interface.as_str(), attachment.hook), (DEVICE, AttachedHook::Tc));
+    assert!(attachment.reason.contains("took over"), "{attachment:?}");
+    let AdminReply::Inspection(inspection) = net.instance.done(AdminRequest::Inspect) else { panic!("no inspection") };
+    assert_eq!(inspection.links[0].role, format!("tc on {DEVICE}"));
+    assert_eq!(inspection.links[0].program_id, attachment.program_id);
+    assert!(inspection.programs.iter().any(|program| program.id == attachment.program_id));
+
+    // Detached and attached at run time, and taken over like that.
+    net.instance.done(AdminRequest::Detach { interface: DEVICE.into() });
+    // The kernel lets go of a link a moment after its last name.
+    let started = Instant::now();
+    while client.echo(session).is_some() {
+        assert!(started.elapsed() < Duration::from_secs(20), "a detached interface goes on answering");
+    }
+    let attach = AdminRequest::Attach { interface: DEVICE.into(), hook: Hook::Tc };
+    net.instance.done(attach.clone());
+    assert!(net.instance.refused(attach).contains("already"));
+    assert_eq!(client.echo(session).unwrap().status, OK);
+    let missing = AdminRequest::Attach { interface: "nowhere0".into(), hook: Hook::Auto };
+    assert!(net.instance.refused(missing).contains("nowhere0"));
+}
+
+#[test]
+fn cold_events_are_logged_and_a_flood_is_not() {
+    if !root("cold_events_are_logged_and_a_flood_is_not") {
+        return;
+    }
+    let net = Net::start();
+    let (session, client) = (net.session(), net.socket());
+    let messages = vec![Message::new(1, b"hello", 5)];
+    let request = Request { app: APP, function: ECHO, handler: 0, shard: 5, session, messages };
+    let mut bytes = request.datagram();
+    *bytes.last_mut().unwrap() ^= 1;
+    const FLOOD: usize = 500;
+    let started = Instant::now();
+    for _ in 0..FLOOD {
+        client.socket.send(&bytes).unwrap();
+    }
+    let seconds = started.elapsed().as_secs() as usize;
+    let words = "naam::entry: app 3: datagram dropped, wrong tag (another key, or corruption)";
+    let lines = || net.instance.log().matches(words).count();
+    while lines() == 0 {
+        assert!(started.elapsed() < Duration::from_secs(20), "nothing was logged:\n{}", net.instance.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let cpus = naam_sys::map::possible_cpus().unwrap();
+    assert!(lines() <= cpus * (seconds + 2), "{} lines in {seconds} s", lines());
+    let AdminReply::Stats(counters) = net.instance.done(AdminRequest::Stats) else { panic!("no counters") };
+    let kv = counters.iter().find(|counters| counters.app == Some(name("kv"))).unwrap();
+    assert_eq!(kv.drops["tag"], FLOOD as u64, "every one is counted");
+}
