@@ -18,9 +18,9 @@ enum mica_code {
 #define MICA_BUCKETS (18 * 8 * MICA_LINE_BYTES)
 #define MICA_SLOTS 7
 
-/* Entries: bits 0-25 block, 26-30 class, 31-50 generation, 51 tentative, 53-63 tag. */
+/* Entries: bits 0-25 block, 26-30 class, 31-50 generation, 51 tentative, 52-63 tag. */
 #define MICA_TENTATIVE (1ULL << 51)
-#define MICA_TAG (~0ULL << 53)
+#define MICA_TAG (~0ULL << 52)
 
 NAAM_INLINE naam_u64 mica_block_offset(naam_u64 entry)
 {
@@ -40,7 +40,7 @@ NAAM_INLINE naam_u64 mica_generation(naam_u64 entry)
 NAAM_INLINE naam_u64 mica_tag_of(naam_u64 hash)
 {
 	naam_u64 tag = hash & MICA_TAG;
-	return tag ? tag : 1ULL << 53;
+	return tag ? tag : 1ULL << 52;
 }
 
 /* Word 0 of an item: generation in bits 44-63, value length in 16-31, key length in 0-15. */

@@ -52,7 +52,7 @@ fn search(m: &mut Msg) -> Op {
 #[inline(always)]
 pub(super) fn take(m: &mut Msg) -> Op {
     let head = Block(m.state[state::HEAD]);
-    if head.0 == 0 {
+    if head.0 == 0 || geometry(m).is_cache() {
         return Op::Mark;
     }
     if head.has_next() {
@@ -85,6 +85,9 @@ pub(super) fn taken(m: &mut Msg) -> Op {
 #[inline(always)]
 pub(super) fn marked(m: &mut Msg) -> Op {
     let (at, class) = (m.found(), class_wanted(m));
+    if geometry(m).is_cache() {
+        return lap(m, at, class);
+    }
     let (last, end) = (at.wrapping_add(class * LINE_BYTES - 1), geometry(m).heap_end());
     if at >= end || last >= end {
         set_count(m, Count::Lines, 0);
@@ -95,6 +98,23 @@ pub(super) fn marked(m: &mut Msg) -> Op {
         return Op::Mark;
     }
     use_block(m, Block::new(at, class, 1))
+}
+
+/// The mark of a cache: where on the ring it stands, and in which lap.
+#[inline(always)]
+fn lap(m: &mut Msg, mark: u64, class: u64) -> Op {
+    let (start, end) = (geometry(m).heap_start(), geometry(m).heap_end());
+    let len = end.wrapping_sub(start);
+    if len == 0 {
+        return Op::NoStore;
+    }
+    let way = mark.wrapping_sub(start);
+    let at = start.wrapping_add(way % len);
+    let last = at.wrapping_add(class * LINE_BYTES - 1);
+    if last >= end || at / REGION_VALUE_MAX != last / REGION_VALUE_MAX {
+        return Op::Mark;
+    }
+    use_block(m, Block::new(at, class, 1 + way / len))
 }
 
 #[inline(always)]
@@ -132,7 +152,7 @@ pub(super) fn loose(m: &Msg) -> Block {
 #[inline(always)]
 pub(super) fn settle(m: &mut Msg) -> Op {
     let block = loose(m);
-    if block.0 == 0 || !is_in_heap(m, block) || m.step >= naam_abi::limits::STEPS_MAX - 1 {
+    if block.0 == 0 || geometry(m).is_cache() || !is_in_heap(m, block) || m.step >= naam_abi::limits::STEPS_MAX - 1 {
         return if count(m, Count::Result) == 0 { Op::Scan } else { Op::Settle };
     }
     // The list in hand is as good as any of the same class.

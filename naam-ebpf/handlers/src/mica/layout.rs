@@ -25,6 +25,10 @@
 //! | … | key, padded likewise; then zeros to a multiple of 32 bytes |
 //!
 //! A free block keeps its item; but word 1 is the next block's [`Block`] word if the list goes on.
+//!
+//! **A cache** has no lists of free blocks and no longer chains. The heap is a ring: its mark goes
+//! round, a block's generation is the number of its lap, and what lies ahead of the mark is lost. In a
+//! full bucket the oldest entry makes way.
 
 use naam_abi::limits::{REGION_BYTES_MAX, REGION_VALUE_MAX};
 
@@ -87,6 +91,7 @@ const NUMBER_BITS: u32 = 26;
 const CLASS_SHIFT: u32 = NUMBER_BITS;
 const GENERATION_SHIFT: u32 = CLASS_SHIFT + 5;
 const GENERATION_BITS: u32 = 20;
+const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const BLOCK_BITS: u32 = GENERATION_SHIFT + GENERATION_BITS;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
 
@@ -97,7 +102,7 @@ impl Block {
     /// The block at byte `offset`.
     #[inline(always)]
     pub const fn new(offset: u64, class: u64, generation: u64) -> Self {
-        Self((offset / LINE_BYTES) | (class << CLASS_SHIFT) | generation << GENERATION_SHIFT)
+        Self((offset / LINE_BYTES) | (class << CLASS_SHIFT) | ((generation & GENERATION_MASK) << GENERATION_SHIFT))
     }
 
     /// Byte offset.
@@ -121,14 +126,24 @@ impl Block {
     /// The generation.
     #[inline(always)]
     pub const fn generation(self) -> u64 {
-        self.0 >> GENERATION_SHIFT & ((1 << GENERATION_BITS) - 1)
+        self.0 >> GENERATION_SHIFT & GENERATION_MASK
     }
 
     /// The block as the next to take it names it.
     #[inline(always)]
     pub const fn taken(self) -> Self {
-        let generation = ((self.0 >> GENERATION_SHIFT) + 1) & ((1 << GENERATION_BITS) - 1);
+        let generation = ((self.0 >> GENERATION_SHIFT) + 1) & GENERATION_MASK;
         Self(self.0 & ((1 << GENERATION_SHIFT) - 1) | generation << GENERATION_SHIFT)
+    }
+
+    /// In a cache: how far `self` was taken from the heap behind `other`, in lines. Generations count
+    /// the heap's laps there.
+    #[inline(always)]
+    pub const fn lines_behind(self, other: Self) -> u64 {
+        const MASK: u64 = (1 << (NUMBER_BITS + GENERATION_BITS)) - 1;
+        let place = (self.generation() << NUMBER_BITS) | self.number();
+        let other = (other.generation() << NUMBER_BITS) | other.number();
+        place.wrapping_sub(other) & MASK
     }
 
     /// Whether the list of free blocks goes on behind this one.
@@ -141,8 +156,8 @@ impl Block {
     pub const HAS_NEXT: u64 = 1 << BLOCK_BITS;
 }
 
-/// An entry of a bucket: a [`Block`] word, bit 51 *tentative*, bit 52 *blind*, bits 53–63 the tag. 0
-/// is empty; entries have a tag other than 0.
+/// An entry of a bucket: a [`Block`] word, bit 51 *tentative*, bits 52–63 the tag. 0 is empty; entries
+/// have a tag other than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
@@ -151,15 +166,13 @@ impl Entry {
     pub const EMPTY: Self = Self(0);
     /// The entry is being made and does not count yet.
     pub const TENTATIVE: u64 = 1 << BLOCK_BITS;
-    /// The entry was made by a SET, which did not ask what was there before.
-    pub const BLIND: u64 = 1 << (BLOCK_BITS + 1);
     /// The tag's bits.
-    pub const TAG: u64 = !0 << (BLOCK_BITS + 2);
+    pub const TAG: u64 = !0 << (BLOCK_BITS + 1);
 
     /// The tag of keys with this hash, in its place.
     #[inline(always)]
     pub const fn tag_of(hash: u64) -> u64 {
-        const LOWEST: u64 = 1 << (BLOCK_BITS + 2);
+        const LOWEST: u64 = 1 << (BLOCK_BITS + 1);
         let tag = hash & Self::TAG;
         if tag == 0 { LOWEST } else { tag }
     }
@@ -217,13 +230,15 @@ impl ItemHeader {
 
 /// Where things are in a store: its geometry word.
 ///
-/// Bits 0–26 heap end / 64, 32–37 log2 of the buckets, 48–63 [`Geometry::MAGIC`].
+/// Bits 0–26 heap end / 64, 32–37 log2 of the buckets, 44 whether it is a cache, 48–63
+/// [`Geometry::MAGIC`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry(pub u64);
 
 impl Geometry {
     /// Marks a geometry word.
     pub const MAGIC: u64 = 0x4d43;
+    const CACHE: u64 = 1 << 44;
     /// Most buckets, as log2.
     pub const LOG2_BUCKETS_MAX: u32 = 25;
 
@@ -239,6 +254,18 @@ impl Geometry {
         self.0 >> 32 & 63
     }
 
+    /// The same store as a cache.
+    #[must_use]
+    pub const fn cache(self) -> Self {
+        Self(self.0 | Self::CACHE)
+    }
+
+    /// Whether the oldest items make way for new ones.
+    #[inline(always)]
+    pub const fn is_cache(self) -> bool {
+        self.0 & Self::CACHE != 0
+    }
+
     /// Byte offset behind the heap.
     #[inline(always)]
     pub const fn heap_end(self) -> u64 {
@@ -246,6 +273,7 @@ impl Geometry {
     }
 
     /// Byte offset of the heap.
+    #[inline(always)]
     pub const fn heap_start(self) -> u64 {
         BUCKETS + (LINE_BYTES << self.log2_buckets())
     }

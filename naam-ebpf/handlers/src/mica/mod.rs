@@ -25,6 +25,10 @@
 //!   entry's, and a checksum tells a torn copy. A mismatch is believed only if the entry, read
 //!   again, is still the same.
 //!
+//! A store refuses what does not fit. One made with [`Geometry::cache`](layout::Geometry::cache) takes
+//! everything, and forgets what is oldest: a GET may then miss a key that was stored, for good. A
+//! CAS or DELETE may still find a key that GETs miss already, until its place is used.
+//!
 //! A bucket's chain is never unlinked, an entry never moves: a key that is there throughout a scan
 //! is seen by the scan.
 

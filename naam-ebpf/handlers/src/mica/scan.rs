@@ -67,7 +67,7 @@ pub(super) fn bucket_read<const KIND: u32>(m: &mut Msg, v: &View1k) -> Op {
     }
     if KIND == SET {
         m.state[state::ENTRY] = 0;
-        if m.state[state::EMPTY_AT] == 0 && count(m, Count::Chain) >= CHAIN_MAX {
+        if m.state[state::EMPTY_AT] == 0 && count(m, Count::Chain) >= CHAIN_MAX && !geometry(m).is_cache() {
             return end_without_effect(m, Code::ChainFull);
         }
         return store(m);
@@ -83,6 +83,10 @@ pub(super) fn item_read<const KIND: u32>(m: &mut Msg, v: &View1k) -> Op {
     let header = ItemHeader(v.w[0]);
     let (key_len, _) = lengths(m);
     let words = item_words(header.key_len(), header.value_len());
+    if header.generation() != block.generation() && geometry(m).is_cache() {
+        // Overwritten: the entry is dead, and may be one of many of this very key.
+        return Op::Remove;
+    }
     if header.generation() != block.generation()
         || header.key_len() != key_len
         || !header.is_possible()

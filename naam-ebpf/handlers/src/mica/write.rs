@@ -8,8 +8,8 @@ use super::{
     Code, KEY_MAX, VALUE_MAX, block,
     hash::{Lanes, round},
     layout::{
-        BUCKETS, Block, CLASS_MAX, Entry, Geometry, ItemHeader, LINE_BYTES, LINES, REGION, class_of, item_words, line,
-        list_of,
+        BUCKETS, Block, CLASS_MAX, Entry, Geometry, ItemHeader, LINE_BYTES, LINES, REGION, SLOTS, class_of, item_words,
+        line, list_of,
     },
     scan,
 };
@@ -59,7 +59,7 @@ pub(super) mod state {
     pub const HEAD: usize = 7;
     /// Offset of the list's head.
     pub const HEAD_AT: usize = 8;
-    /// What comes after the first block of that list.
+    /// What comes after the first block of that list; later the entry whose slot is taken, or 0.
     pub const NEXT: usize = 9;
     /// Offset of this message's tentative entry; 0 if there is none.
     pub const MINE_AT: usize = 10;
@@ -115,6 +115,8 @@ pub(super) enum Op {
     ReadKey,
     /// Read the candidate's slot again.
     ReadEntry,
+    /// Read the bucket of a cache to find the oldest entry.
+    ReadVictim,
     /// Read which block follows the first of a list.
     ReadNext,
     /// Take the first block of the list.
@@ -127,7 +129,7 @@ pub(super) enum Op {
     WriteBucket,
     /// Exchange the candidate.
     Replace,
-    /// Put the tentative entry into the empty slot.
+    /// Put the tentative entry into the empty slot, or in place of the oldest entry.
     Place,
     /// Link the new bucket to the chain.
     Link,
@@ -135,7 +137,7 @@ pub(super) enum Op {
     Commit,
     /// Take the own entry back.
     Withdraw,
-    /// Remove another's tentative entry.
+    /// Remove another's tentative entry, or a dead one of a cache.
     Remove,
     /// Write into a block to be freed which is next.
     WriteNext,
@@ -161,6 +163,7 @@ fn step<const KIND: u32>(m: &mut Msg, v: &View1k) -> Step {
     const READ_ITEM: u64 = Op::ReadItem as u64;
     const READ_KEY: u64 = Op::ReadKey as u64;
     const READ_ENTRY: u64 = Op::ReadEntry as u64;
+    const READ_VICTIM: u64 = Op::ReadVictim as u64;
     const READ_NEXT: u64 = Op::ReadNext as u64;
     const TAKE: u64 = Op::Take as u64;
     const MARK: u64 = Op::Mark as u64;
@@ -181,6 +184,7 @@ fn step<const KIND: u32>(m: &mut Msg, v: &View1k) -> Step {
         READ_ITEM => scan::item_read::<KIND>(m, v),
         READ_KEY => scan::key_read::<KIND>(m, v),
         READ_ENTRY => entry_read(m, v),
+        READ_VICTIM => victim_read(m, v),
         READ_NEXT => block::next_read(m, v),
         TAKE => block::taken(m),
         MARK => block::marked(m),
@@ -252,9 +256,8 @@ pub(super) fn geometry(m: &Msg) -> Geometry {
 
 /// The entry that this message makes, without the tentative bit.
 #[inline(always)]
-fn mine<const KIND: u32>(m: &Msg) -> u64 {
-    let blind = if KIND == SET { Entry::BLIND } else { 0 };
-    m.state[state::BLOCK] | Entry::tag_of(m.state[state::HASH]) | blind
+fn mine(m: &Msg) -> u64 {
+    m.state[state::BLOCK] | Entry::tag_of(m.state[state::HASH])
 }
 
 /// Ends with `code` once all is cleaned up. The item's block was not used.
@@ -283,11 +286,34 @@ fn item_written(m: &mut Msg) -> Op {
         return Op::Replace;
     }
     if m.state[state::EMPTY_AT] != 0 {
+        m.state[state::NEXT] = 0;
         return Op::Place;
+    }
+    if geometry(m).is_cache() {
+        return Op::ReadVictim;
     }
     set_count(m, Count::Bucket, 1);
     set_count(m, Count::Lines, 0);
     Op::ReadLine
+}
+
+/// Takes the oldest entry's place, in a cache whose bucket was full.
+#[inline(always)]
+fn victim_read(m: &mut Msg, v: &View1k) -> Op {
+    let mine = Block(m.state[state::BLOCK]);
+    let mut oldest = 0;
+    let mut slot = 1;
+    while slot <= SLOTS {
+        let entry = v.w[slot as usize];
+        let age = if entry == 0 { u64::MAX } else { mine.lines_behind(Entry(entry).block()) };
+        if slot == 1 || age > oldest {
+            oldest = age;
+            m.state[state::NEXT] = entry;
+            m.state[state::EMPTY_AT] = m.op_offset + slot * 8;
+        }
+        slot += 1;
+    }
+    Op::Place
 }
 
 #[inline(always)]
@@ -363,14 +389,16 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
         op = scan::begin(m);
     }
     m.state[state::PHASE] = op as u64;
-    let mine = mine::<KIND>(m);
+    let mine = mine(m);
     let step = match op {
         Op::ReadLine => {
             let (first, _) = list_of(m.state[state::HASH]);
             let at = line(class_wanted(m), first + count(m, Count::Lines));
             m.read(REGION, at, LINE_BYTES as u32)
         }
-        Op::ReadBucket => m.read(REGION, m.state[state::CURSOR] & !(LINE_BYTES - 1), LINE_BYTES as u32),
+        Op::ReadBucket | Op::ReadVictim => {
+            m.read(REGION, m.state[state::CURSOR] & !(LINE_BYTES - 1), LINE_BYTES as u32)
+        }
         Op::ReadItem => {
             let block = Entry(m.state[state::ENTRY]).block();
             let bytes = block.class() * LINE_BYTES;
@@ -402,7 +430,7 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
             let new = if KIND == DELETE { 0 } else { mine };
             m.cas(REGION, m.state[state::CURSOR], m.state[state::ENTRY], new)
         }
-        Op::Place => m.cas(REGION, m.state[state::EMPTY_AT], 0, mine | Entry::TENTATIVE),
+        Op::Place => m.cas(REGION, m.state[state::EMPTY_AT], m.state[state::NEXT], mine | Entry::TENTATIVE),
         Op::Link => {
             let bucket = m.state[state::CURSOR] & !(LINE_BYTES - 1);
             m.cas(REGION, bucket, 0, Block(m.state[state::SPARE]).number())
@@ -423,7 +451,7 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
         Op::Scan | Op::Settle => finish::<KIND>(m),
     };
     // State that came with a message may be anybody's.
-    if step.writes() && !is_confined(op, m.op_offset) {
+    if step.writes() && !is_confined(m, op) {
         return m.fail(Code::NoStore as u32);
     }
     step
@@ -432,9 +460,10 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
 /// Whether an op that writes stays clear of the geometry words, and in the part of the store that it
 /// is meant for.
 #[inline(always)]
-fn is_confined(op: Op, at: u64) -> bool {
+fn is_confined(m: &Msg, op: Op) -> bool {
+    let at = m.op_offset;
     match op {
-        Op::Mark => true,
+        Op::Mark => m.op_value <= CLASS_MAX * LINE_BYTES,
         Op::Take | Op::Free => at >= line(1, 0) && at < BUCKETS && !at.is_multiple_of(LINE_BYTES),
         _ => at >= BUCKETS,
     }

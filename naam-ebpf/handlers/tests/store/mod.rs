@@ -79,8 +79,15 @@ pub struct Store {
 
 impl Store {
     pub fn new(region_bytes: usize, log2_buckets: u32) -> Self {
-        let memory = Memory::new(&[region_bytes]);
-        let geometry = Geometry::new(region_bytes as u64, log2_buckets).unwrap();
+        Self::format(Geometry::new(region_bytes as u64, log2_buckets).unwrap())
+    }
+
+    pub fn cache(region_bytes: usize, log2_buckets: u32) -> Self {
+        Self::format(Geometry::new(region_bytes as u64, log2_buckets).unwrap().cache())
+    }
+
+    fn format(geometry: Geometry) -> Self {
+        let memory = Memory::new(&[geometry.heap_end() as usize]);
         geometry.format(|at, word| memory.write(0, at, word));
         Self { memory, geometry }
     }
