@@ -17,7 +17,7 @@ const HANDLERS: [(&str, Handler); 4] =
     [("get", mica::get), ("set", mica::set), ("cas", mica::cas), ("delete", mica::delete)];
 
 fn store() -> Store {
-    let store = Store::new(64 << 10, 2);
+    let store = Store::new(16 << 10, 2);
     for i in 0..24u8 {
         store.call(&[i; 9], &Call::Set(vec![i; 40 + usize::from(i)]));
     }
@@ -59,7 +59,7 @@ fn run(store: &Store, handler: Handler, m: &mut Msg) -> Status {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2_000,
+        cases: 1_000,
         // The shrunk input is in the message.
         failure_persistence: None,
         ..ProptestConfig::default()

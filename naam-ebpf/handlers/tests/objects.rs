@@ -13,8 +13,8 @@ const OBJECTS: [(&str, View, bool, usize, u64); 9] = [
     ("chain", View::Small, false, 100, 100),
     ("mica_get", View::Large, false, 700, 2_000),
     ("mica_get_c", View::Large, false, 800, 2_000),
-    ("mica_set", View::Large, true, 2_300, 2_000),
-    ("mica_cas", View::Large, true, 2_300, 2_000),
+    ("mica_set", View::Large, true, 2_500, 2_000),
+    ("mica_cas", View::Large, true, 2_500, 2_000),
     ("mica_delete", View::Large, true, 2_300, 2_000),
 ];
 

@@ -388,6 +388,10 @@ fn issue<const KIND: u32>(m: &mut Msg, op: Op) -> Step {
     if op == Op::Scan {
         op = scan::begin(m);
     }
+    if KIND == DELETE && matches!(op, Op::Mark | Op::WriteItem | Op::WriteBucket | Op::Place | Op::Link | Op::Commit) {
+        // Only a state of somebody else's making leads here.
+        op = Op::Refuse;
+    }
     m.state[state::PHASE] = op as u64;
     let mine = mine(m);
     let step = match op {
