@@ -123,7 +123,6 @@ fn ask_kernel(bytes: &[u8], log: bool) -> anyhow::Result<KernelReport> {
         code: &admitted,
         regions: &[],
         hooks: &Hook::ALL,
-        repeatable: false,
         log: if log { Log::Trace } else { Log::Stats },
         repeatable: false,
     };
