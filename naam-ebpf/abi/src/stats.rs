@@ -24,7 +24,8 @@ pub enum Drop {
     Tag = 7,
     /// A message's lengths contradict each other or its room.
     Message = 8,
-    /// The handler's program is not in the program array (the daemon is replacing it, or died).
+    /// The handler's program is not in the program array, or its place holds another's: the function was unloaded while
+    /// the datagram was on its way.
     Program = 9,
     /// The frame could not be made writable or read (TC: no memory).
     Frame = 10,
