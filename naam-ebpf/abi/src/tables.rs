@@ -154,6 +154,8 @@ pub enum SlotPhase {
     Running = 1,
     /// The message has run; the reply is cached.
     Done = 2,
+    /// The message was begun and given back without effect: it may be sent again, older ones not.
+    Released = 3,
 }
 
 /// The first word of a [`SlotEntry`].

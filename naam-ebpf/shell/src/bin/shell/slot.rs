@@ -57,7 +57,7 @@ pub fn claim(session: u32, slot: u32, sequence: u32) -> Claim {
         if seen.phase == SlotPhase::Running as u8 {
             return Claim::Refused(Status::Running);
         }
-        if ahead == 0 {
+        if ahead == 0 && seen.phase == SlotPhase::Done as u8 {
             return Claim::Duplicate(entry, found);
         }
     }
@@ -93,10 +93,11 @@ pub fn complete(session: u32, slot: u32, sequence: u32, status: u16, message: &N
 pub fn release(session: u32, slot: u32, sequence: u32) {
     let Some(entry) = entry(session, slot) else { return };
     let running = word(session, sequence, SlotPhase::Running).to_word();
-    // As if the one before had been the last: this sequence may run, older ones stay stale.
-    let before = word(session, sequence.wrapping_sub(1), SlotPhase::Done).to_word();
+    // Not "the one before is done": that one may never have run here, and the cached reply would be
+    // a stranger's.
+    let released = word(session, sequence, SlotPhase::Released).to_word();
     // SAFETY: an aligned word of a live map value.
-    unsafe { compare_exchange(&raw mut (*entry).word, running, before) };
+    unsafe { compare_exchange(&raw mut (*entry).word, running, released) };
 }
 
 /// Takes a cached end over into the message: status and reply length. `None` if the slot moved on
