@@ -1,6 +1,6 @@
 //! A bench with a puppet on it: app 3, function 16, two regions filled with a pattern.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use naam_abi::tables::{RIGHT_ALL, SessionEntry};
 use naam_admission::Admitted;
@@ -34,6 +34,8 @@ pub struct Stage {
     pub maps: [Map; 2],
     /// Their pages.
     pub memory: [Mapping; 2],
+    /// The last sequence of slot 0.
+    sequence: AtomicU32,
 }
 
 /// What stands at `offset` of region `region` before anybody writes.
@@ -50,7 +52,7 @@ impl Stage {
         let bench = Bench::new(hook, may_goto);
         let maps = [region(SINGLE as u32, 1), region(VALUE as u32, VALUES as u32)];
         let memory = maps.each_ref().map(|map| map.mmap().expect("mmap"));
-        let stage = Self { bench, maps, memory };
+        let stage = Self { bench, maps, memory, sequence: AtomicU32::new(0) };
         stage.bench.app(APP);
         stage.load(FUNCTION, 1, handler);
         stage.reset();
@@ -127,14 +129,20 @@ impl Stage {
         (outcome, reply)
     }
 
-    /// Lets the puppet perform `orders` as a message of its own in a fresh session.
+    /// Changes the test's session's rights, by region.
+    pub fn set_rights(&self, handler_rights: [u8; 8]) {
+        self.bench.datapath.tables().set_rights(SESSION, handler_rights, [0; 8]);
+    }
+
+    /// Lets the puppet perform `orders` as the next message of slot 0.
     ///
     /// # Panics
     /// If it is not answered.
     #[track_caller]
     pub fn perform(&self, orders: &[Order], what: &str) -> Answer {
-        self.fresh_session();
-        let message = Message { sequence: 1, ..Message::new(1, &strings(orders, 240), 240) };
+        // Sequences from here on are out of the way of those that tests choose.
+        let sequence = 1 << 16 | self.sequence.fetch_add(1, Ordering::Relaxed);
+        let message = Message { sequence, ..Message::new(1, &strings(orders, 240), 240) };
         let (_, reply) = self.judge(&Self::request(vec![message]), what);
         reply.answers.into_iter().next().expect("one answer")
     }
