@@ -1,6 +1,7 @@
 //! The datapath of one instance: its pinned maps and entry programs.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
@@ -69,7 +70,8 @@ impl Datapath {
         let root = options.pins.ancestors().find(|path| path.exists()).unwrap_or(&options.pins);
         naam_sys::pin::ensure_bpffs(root)?;
         for directory in [&maps, &options.pins.join("links"), &options.pins.join("scratch")] {
-            fs::create_dir_all(directory).map_err(|source| LoaderError::Pin {
+            // For nobody else: who can open a directory can lock it, and a pin is a capability.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| LoaderError::Pin {
                 operation: "create directory",
                 path: directory.clone(),
                 source,

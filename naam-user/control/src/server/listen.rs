@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,10 @@ pub(super) fn unix(config: &ServerConfig) -> Result<(UnixListener, SocketFile, A
 }
 
 fn lock(path: &Path) -> io::Result<fs::File> {
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(with_suffix(path, "lock"))?;
+    // For nobody else: whoever can open it can lock it, and so keep the daemon from starting.
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(with_suffix(path, "lock"))?;
     file.try_lock().map_err(io::Error::from)?;
     Ok(file)
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use tokio::net::UnixStream;
 
 use crate::ControlError;
-use crate::protocol::Request;
+use crate::protocol::{AdminRequest, Request, admin::Object};
 
 /// The other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,34 @@ impl Peer {
     /// Refuses administration to those who may not.
     pub(super) fn require_right(&self, request: &Request) -> Result<(), ControlError> {
         if self.admin || matches!(request, Request::Session(_)) {
-            return Ok(());
+            return self.require_file_right(request);
         }
         let refused = ControlError::new("administer", "this instance", format!("{self} may not"));
         Err(match self.origin {
             Origin::Tcp(_) => refused.way_out("TCP serves sessions only, until it has TLS: use the unix socket"),
             _ => refused.way_out("be root, or a member of the socket's group"),
         })
+    }
+}
+
+impl Peer {
+    /// Refuses requests that name files on the daemon's machine to all but root: the daemon opens
+    /// them with rights that a member of the socket's group does not have.
+    fn require_file_right(&self, request: &Request) -> Result<(), ControlError> {
+        let Request::Admin(request) = request else { return Ok(()) };
+        let path = match request {
+            AdminRequest::RegionLoad { path, .. }
+            | AdminRequest::RegionSave { path, .. }
+            | AdminRequest::RegionRestore { path, .. }
+            | AdminRequest::HandlerLoad { object: Object::Path(path), .. }
+            | AdminRequest::HandlerReplace { object: Object::Path(path), .. } => path,
+            _ => return Ok(()),
+        };
+        if matches!(self.origin, Origin::Unix { uid: 0, .. }) {
+            return Ok(());
+        }
+        let refused = ControlError::new("open", path.display().to_string(), format!("{self} is not root"));
+        Err(refused.way_out("ask as root; handler objects may also be sent as bytes"))
     }
 }
 
