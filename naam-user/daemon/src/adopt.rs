@@ -12,6 +12,7 @@ use std::time::Instant;
 use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, REGIONS_MAX};
 use naam_abi::siphash::Key;
 use naam_control::config::{self, Config};
+use naam_control::protocol::admin::Hook;
 use naam_control::sessions::Sessions;
 use naam_control::{ControlError, Name};
 use naam_loader::{Datapath, Objects, Options};
@@ -19,7 +20,7 @@ use naam_region::{RegionError, Regions};
 use sha2::{Digest, Sha256};
 
 use crate::error::ServeError;
-use crate::functions::{Builtins, Candidate};
+use crate::functions::{Builtins, Candidate, hex};
 use crate::host::{App, Host, Served};
 use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
@@ -86,24 +87,32 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -
     std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
     let lock = PinLock::take(&options.pins)?;
     let adopted = options.pins.join("maps/APPS").exists();
-    let mut datapath = Datapath::open(&options, Objects { entry, shell })?;
-    let kernel_log = KernelLog::of(&mut datapath)?;
     let dir = StateDir::open(&config.control.socket, &config.instance)?;
     // Without the datapath that it tells of, a state is nothing.
     let state = if adopted { dir.load() } else { None };
+    let build = hex(&Sha256::new().chain_update(entry).chain_update(shell).finalize());
+    let rebuilt = adopted && state.as_ref().is_none_or(|state| state.build != build);
+    if rebuilt {
+        part_from_old_build(&options.pins)?;
+    }
+    let mut datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let kernel_log = KernelLog::of(&mut datapath)?;
     let mut random = [0u8; 20];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| ServeError::runtime("draw random numbers")(errno.into()))?;
     let word = |at: usize| u64::from_ne_bytes(random[at..at + 8].try_into().expect("eight bytes"));
     let first_generation = u32::from_ne_bytes(random[16..].try_into().expect("four bytes"));
-    let fresh = State::new(Key { k0: word(0), k1: word(8) }, Vec::new(), Vec::new());
+    let fresh = State::new(build.clone(), Key { k0: word(0), k1: word(8) }, Vec::new(), Vec::new());
     let State { ticket_key: [k0, k1], interfaces: configured_before, apps: apps_before, .. } = state.unwrap_or(fresh);
+    let functions = apps_before.iter().flat_map(|app| app.functions.iter().map(|state| (app.id, &state.function)));
+    let versions_before = functions.map(|(app, function)| ((app, function.id), function.version)).collect();
     let mut host = Host {
         instance: config.instance.clone(),
         regions: Regions::new(&options.pins),
         datapath,
         kernel_log,
-        shell_hash: Sha256::digest(shell).into(),
+        build,
+        versions_before,
         apps: BTreeMap::new(),
         sessions: Sessions::new(),
         ticket_key: Key { k0, k1 },
@@ -115,6 +124,7 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -
         adopted,
         started: Instant::now(),
     };
+    let links = if rebuilt { host.end_old_build()? } else { Vec::new() };
     host.take_apps(config, apps_before, &wanted)?;
     let swept = host.datapath.sweep()?;
     let sessions = host.adopt_sessions(first_generation);
@@ -122,6 +132,12 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -
         host.attach(&interface.name, interface.hook)?;
     }
     host.adopt_links(&configured_before)?;
+    for (interface, hook) in links {
+        let elsewhere = host.interfaces.iter().any(|attached| attached.interface == interface);
+        if !elsewhere && !configured_before.contains(&interface) {
+            host.attach(&interface, hook)?;
+        }
+    }
     host.save()?;
     if adopted {
         let (apps, pins) = (host.apps.len(), options.pins.display());
@@ -130,7 +146,39 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -
     Ok((host, lock))
 }
 
+/// Removes the names of maps that entry and handler programs of one build share among themselves: a
+/// new build has its own, and the old programs keep theirs as long as they run.
+fn part_from_old_build(pins: &Path) -> Result<(), ServeError> {
+    let scratch = std::fs::read_dir(pins.join("scratch")).into_iter().flatten().flatten();
+    let shared = scratch.map(|entry| entry.path()).chain([pins.join("maps/VISIT")]);
+    for pin in shared.filter(|pin| pin.exists()) {
+        naam_sys::pin::unpin(&pin).map_err(naam_loader::LoaderError::from)?;
+    }
+    Ok(())
+}
+
 impl Host {
+    /// Takes the programs of another build out of service: entry and handler programs fit each other
+    /// only within a build. Returns where they were attached. Regions, sessions and slots stay.
+    fn end_old_build(&mut self) -> Result<Vec<(String, Hook)>, ServeError> {
+        tracing::warn!("an earlier daemon was of another build: its programs are replaced, with a gap");
+        let mut links = Vec::new();
+        for (interface, attachment) in self.datapath.attached() {
+            self.datapath.detach(&interface)?;
+            let hook = if attachment.hook() == naam_loader::Hook::Tc { Hook::Tc } else { Hook::Xdp };
+            links.push((interface, hook));
+        }
+        for app in 0..APPS_MAX as u16 {
+            for function in 0..FUNCTIONS_MAX as u16 {
+                if let Some(current) = self.tables().function(app, function).0 {
+                    self.versions_before.insert((app, function), current.version);
+                    self.datapath.unload(app, function)?;
+                }
+            }
+        }
+        Ok(links)
+    }
+
     fn take_apps(&mut self, config: &Config, before: Vec<AppState>, wanted: &[Wanted]) -> Result<(), ServeError> {
         let (kept, dropped): (Vec<_>, Vec<_>) = before.into_iter().partition(|app| is_kept(app, config));
         for app in dropped {

@@ -92,7 +92,8 @@ impl Candidate {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -165,6 +166,7 @@ impl Host {
         let (current, _) = self.tables().function(app, function);
         if let Some(current) = current {
             self.datapath.unload(app, function).map_err(failed)?;
+            self.versions_before.remove(&(app, function));
             if let Some(found) = self.apps.get_mut(&app) {
                 found.retired.insert(function, current.version);
             }
@@ -254,7 +256,10 @@ impl Host {
         let (current, draining) = self.tables().function(app.id, function);
         let last = match current {
             Some(current) => current.version,
-            None => app.retired.get(&function).copied().unwrap_or(0),
+            None => {
+                let before = self.versions_before.get(&(app.id, function)).copied();
+                before.or_else(|| app.retired.get(&function).copied()).unwrap_or(0)
+            }
         };
         let mut next = last.checked_add(1).unwrap_or(1);
         while draining.is_some_and(|draining| draining.version == next) {
@@ -266,7 +271,7 @@ impl Host {
     /// Hash of everything besides the handler that makes a program what it is.
     pub fn binding(&self, app: &App) -> String {
         let mut hash = Sha256::new();
-        hash.update(self.shell_hash);
+        hash.update(self.build.as_bytes());
         hash.update([u8::from(self.datapath.may_goto()), u8::from(app.integrity), u8::from(app.timed)]);
         hash.update(STEPS_MAX.to_le_bytes());
         hash.update(TIME_BUDGET_NS.to_le_bytes());

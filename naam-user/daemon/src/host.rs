@@ -25,8 +25,10 @@ pub struct Host {
     pub datapath: Datapath,
     /// What the entry programs log.
     pub kernel_log: KernelLog,
-    /// Hash of the shell object that functions are spliced into.
-    pub shell_hash: [u8; 32],
+    /// Hash of the entry and shell objects: they fit each other, and no others.
+    pub build: String,
+    /// Versions, by app and function, that served before this build.
+    pub versions_before: BTreeMap<(u16, u16), u16>,
     /// Its pinned regions, of apps that are served and others.
     pub regions: Regions,
     /// Apps by number.
@@ -135,7 +137,7 @@ impl Host {
     /// Writes down what the next daemon must know.
     pub fn save(&self) -> Result<(), ControlError> {
         let apps = self.apps.values().map(App::state).collect();
-        self.state.save(&State::new(self.ticket_key, self.configured_interfaces.clone(), apps))
+        self.state.save(&State::new(self.build.clone(), self.ticket_key, self.configured_interfaces.clone(), apps))
     }
 
     /// Counters of every app, and of datagrams whose app could not be told.

@@ -33,6 +33,10 @@
 //! function is loaded again only if its object, the shell, or what it is bound to has changed. What
 //! the kernel does not know (names, hashes, tickets) is in a state file beside the socket. Without
 //! that file functions are loaded again from the configuration, and clients open new sessions.
+//!
+//! Entry and handler programs fit each other only within a build of the BPF objects. A daemon of
+//! another build detaches, loads everything again, and attaches: a gap, after which regions,
+//! sessions and request slots are as they were.
 #![forbid(unsafe_code)]
 
 mod adopt;

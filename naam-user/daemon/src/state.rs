@@ -28,6 +28,8 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     version: u32,
+    /// Hash of the entry and shell objects that serve.
+    pub build: String,
     /// Two words: tickets are made with them.
     pub ticket_key: [u64; 2],
     /// Interfaces that the configuration named.
@@ -78,8 +80,8 @@ pub struct FunctionState {
 }
 
 impl State {
-    pub fn new(ticket_key: Key, interfaces: Vec<String>, apps: Vec<AppState>) -> Self {
-        Self { version: VERSION, ticket_key: [ticket_key.k0, ticket_key.k1], interfaces, apps }
+    pub fn new(build: String, ticket_key: Key, interfaces: Vec<String>, apps: Vec<AppState>) -> Self {
+        Self { version: VERSION, build, ticket_key: [ticket_key.k0, ticket_key.k1], interfaces, apps }
     }
 }
 
@@ -209,7 +211,7 @@ mod tests {
             }],
             retired: BTreeMap::from([(17, 9)]),
         };
-        State::new(Key { k0: u64::MAX, k1: 1 }, vec!["eth0".into()], vec![app])
+        State::new("cc".into(), Key { k0: u64::MAX, k1: 1 }, vec!["eth0".into()], vec![app])
     }
 
     fn dir() -> (tempfile::TempDir, StateDir) {

@@ -122,17 +122,48 @@ fn without_its_state_file_a_daemon_loads_again() {
     let mut instance = Instance::kv();
     instance.start();
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
-    let (session, door) = (grant.key.session, instance.door());
-    door.add(session, 0, 1, 5);
+    let session = grant.key.session;
+    instance.door().add(session, 0, 1, 5);
     instance.kill();
     fs::remove_file(instance.state()).unwrap();
     instance.start();
     let versions: Vec<_> = instance.handlers().iter().map(|handler| handler.function.version).collect();
     assert_eq!(versions, [2, 2]);
     // The session lives for a lease, its slots and the region are as they were; its ticket is void.
+    let door = instance.door();
     assert_eq!(door.add(session, 0, 1, 5).answers[0].flags & DUPLICATE, DUPLICATE);
     assert_eq!(door.word(&instance), 5);
     assert!(instance.client().renew_session(grant.key).is_err());
+}
+
+#[test]
+fn another_build_replaces_programs_and_keeps_memory() {
+    if !root("another_build_replaces_programs_and_keeps_memory") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
+    let session = grant.key.session;
+    instance.door().add(session, 0, 1, 5);
+    instance.kill();
+    let bpf = instance.dir.path().join("bpf");
+    fs::create_dir(&bpf).unwrap();
+    fs::copy(object("entry"), bpf.join("entry.o")).unwrap();
+    // Bytes behind the ELF's last section change nothing but the build.
+    let mut shell = fs::read(object("shell")).unwrap();
+    shell.extend([0; 8]);
+    fs::write(bpf.join("shell.o"), shell).unwrap();
+    instance.bpf = bpf;
+    instance.start();
+    assert!(instance.log().contains("of another build"), "{}", instance.log());
+    let handlers = instance.handlers();
+    let versions: Vec<_> = handlers.iter().map(|handler| (handler.function.version, handler.draining)).collect();
+    assert_eq!(versions, [(2, None), (2, None)]);
+    let door = instance.door();
+    assert_eq!(door.add(session, 0, 1, 5).answers[0].flags & DUPLICATE, DUPLICATE);
+    assert_eq!((door.word(&instance), door.echo(session, 1).status), (5, Status::Version as u16));
+    instance.client().renew_session(grant.key).expect("sessions go on");
 }
 
 #[test]
@@ -383,4 +414,32 @@ fn the_end_leaves_the_datapath_unless_told_otherwise() {
         assert!(started.elapsed() < Duration::from_secs(20), "the pins stay:\n{}", instance.log());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn another_user_is_become_where_it_can_reach_the_pins() {
+    use std::os::unix::fs::PermissionsExt;
+    if !root("another_user_is_become_where_it_can_reach_the_pins") {
+        return;
+    }
+    const OTHERS_MAY_ENTER: u32 = 1;
+    let mut instance = Instance::kv();
+    fs::set_permissions(instance.dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    instance.configure(&format!("[daemon]\nuser = \"nobody\"\n{}", instance.kv_app()));
+    let reachable = fs::metadata("/sys/fs/bpf").unwrap().permissions().mode() & OTHERS_MAY_ENTER != 0;
+    if !reachable {
+        instance.try_start(&[]).unwrap_err();
+        let words = ["user nobody cannot reach", "chmod 711 /sys/fs/bpf"];
+        assert!(words.iter().all(|word| instance.log().contains(word)), "{}", instance.log());
+        return;
+    }
+    instance.start();
+    let status = fs::read_to_string(format!("/proc/{}/status", instance.pid())).unwrap();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    assert!(!uid.split_whitespace().any(|uid| uid == "0"), "{uid}");
+    assert_eq!(instance.replace("echo").function.version, 2);
+    // Its successor starts as root and takes over what now belongs to the user.
+    instance.kill();
+    instance.start();
+    assert_eq!(instance.handlers()[0].function.version, 2);
 }

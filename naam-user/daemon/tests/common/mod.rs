@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,6 +34,8 @@ pub struct Instance {
     pub port_base: u16,
     /// Put before the daemon's command: `nsenter ...`.
     pub enter: Option<PathBuf>,
+    /// Where the daemon's BPF objects are.
+    pub bpf: PathBuf,
     child: Option<Child>,
 }
 
@@ -42,7 +45,14 @@ impl Instance {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("d{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix("naam-daemon-").tempdir().expect("temporary directory");
-        let instance = Self { name, dir, port_base: naam_abi::limits::PORT_BASE, enter: None, child: None };
+        let instance = Self {
+            name,
+            dir,
+            port_base: naam_abi::limits::PORT_BASE,
+            enter: None,
+            bpf: objects::directory(),
+            child: None,
+        };
         instance.configure(rest);
         instance
     }
@@ -100,6 +110,8 @@ impl Instance {
         let notify = self.dir.path().join("notify");
         let _ = fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).expect("socket for readiness");
+        // As systemd's: services of every user write to it.
+        fs::set_permissions(&notify, fs::Permissions::from_mode(0o777)).expect("mode");
         ready.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).expect("log");
         let mut command = match &self.enter {
@@ -112,7 +124,7 @@ impl Instance {
         };
         command
             .arg(self.dir.path().join("naam.toml"))
-            .arg(objects::directory())
+            .arg(&self.bpf)
             .args(args)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
@@ -195,7 +207,7 @@ impl Instance {
 
     /// Serves another version of a function of app `kv`, from this build's object.
     pub fn replace(&self, function: &str) -> HandlerInfo {
-        let object = Object::Path(object(function));
+        let object = Object::Bytes(fs::read(object(function)).expect("object"));
         let function = FunctionName::new(function).unwrap();
         match self.done(AdminRequest::HandlerReplace { app: name("kv"), function, object }) {
             AdminReply::Handler(handler) => handler,
