@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod data;
 mod lint;
 mod process;
+mod run;
 mod setup;
 mod test;
 mod toolchain;
@@ -27,6 +29,13 @@ enum Command {
     Setup,
     /// Build the BPF objects into target/bpf/ and the userspace programs
     Build,
+    /// Run NAAM from nothing: tools, build, namespaces, a served and filled store, a workload, a summary
+    Run(run::Options),
+    /// Write real data for `run --data`: Debian's packages, more than 100,000 pairs
+    Data {
+        /// The file, KEY<tab>VALUE a line
+        file: std::path::PathBuf,
+    },
     /// Check format, clippy (host and BPF), documentation, and the repository's own rules
     Lint,
     /// Run the tiers of tests and count them
@@ -55,6 +64,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Setup => setup::run(&workspace),
         Command::Build => build::run(&workspace),
+        Command::Run(options) => run::run(&workspace, options),
+        Command::Data { file } => data::write(file),
         Command::Lint => {
             setup::ensure(&workspace)?;
             // naam-cli embeds them, so it compiles only once they are there.

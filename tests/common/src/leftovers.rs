@@ -38,6 +38,21 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
     Ok(removed)
 }
 
+/// Removes the namespaces `naam-NAME-client` and `naam-NAME-host`, which outlived their maker by
+/// [`Topology::keep`](crate::Topology::keep), and what still runs in them. Returns whether there were any.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn remove_named(name: &str) -> Result<bool, Error> {
+    let ends = ["client", "host"].map(|end| format!("naam-{name}-{end}"));
+    let mut found = false;
+    for end in ends.iter().filter(|end| exists(end)) {
+        namespace::remove(end)?;
+        found = true;
+    }
+    Ok(found)
+}
+
 /// Whether a namespace of this name is there.
 pub(crate) fn exists(name: &str) -> bool {
     Path::new(DIR).join(name).exists()

@@ -32,7 +32,7 @@ mod topology;
 
 pub use self::{
     command::Error,
-    leftovers::remove_leftovers,
+    leftovers::{remove_leftovers, remove_named},
     namespace::Namespace,
     objects::object,
     topology::{Builder, CLIENT_V4, CLIENT_V6, DEVICE, HOST_V4, HOST_V6, Topology},

@@ -1,0 +1,239 @@
+//! What a run found, for people and programs, and how to look at it with ordinary tools.
+
+use std::{
+    fmt, fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use naam_testbed::Topology;
+use serde_json::{Map, Value, json};
+
+use super::{
+    client::Client,
+    config::APP,
+    daemon::{self, Attachment, Daemon},
+    instance::Instance,
+};
+use crate::process;
+
+/// Lines shown of a command's output.
+const SHOWN_LINES: usize = 8;
+
+/// The summary of a run: what `naam bench` measured, and what the host counted.
+pub struct Report {
+    summary: Map<String, Value>,
+}
+
+impl Report {
+    /// Adds to the client's summary where the host is attached and what it counted.
+    ///
+    /// # Errors
+    /// When the summary is none, or the daemon does not answer.
+    pub fn new(summary: Value, attachment: &Attachment, daemon: &Daemon) -> Result<Self> {
+        Self::of(summary, attachment, &daemon.ask(&["stats"])?)
+    }
+
+    fn of(summary: Value, attachment: &Attachment, counters: &Value) -> Result<Self> {
+        let Value::Object(mut summary) = summary else { bail!("the client's summary is no JSON object: {summary}") };
+        let counters = counters.as_array().context("the daemon's counters are no list")?;
+        let own =
+            counters.iter().find(|counters| counters["app"] == APP).context("the daemon has no counters of kv")?;
+        // Drops of datagrams whose app nobody can tell are counted apart; here they are the run's as well.
+        let mut drops: Map<String, Value> = Map::new();
+        for counts in counters.iter().filter_map(|counters| counters["drops"].as_object()) {
+            for (reason, count) in counts.iter().filter(|(_, count)| count.as_u64() != Some(0)) {
+                let sum = drops.get(reason).and_then(Value::as_u64).unwrap_or(0) + count.as_u64().unwrap_or(0);
+                drops.insert(reason.clone(), sum.into());
+            }
+        }
+        summary.insert("drops".to_owned(), drops.into());
+        summary.insert("sites".to_owned(), json!({ "host": own["messages"] }));
+        summary.insert("host".to_owned(), own.clone());
+        summary.insert("hook".to_owned(), attachment.hook.clone().into());
+        summary.insert("hook_reason".to_owned(), attachment.reason.clone().into());
+        Ok(Self { summary })
+    }
+
+    /// Writes the summary as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(&self.summary).context("the summary is no JSON")?;
+        text.push('\n');
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Whether every operation ended well.
+    ///
+    /// # Errors
+    /// When one did not.
+    pub fn verdict(&self) -> Result<()> {
+        let (errors, lost) = (self.count("errors"), self.count("lost"));
+        if errors + lost > 0 {
+            bail!("{errors} operations failed and {lost} were lost; see the summary");
+        }
+        Ok(())
+    }
+
+    fn count(&self, key: &str) -> u64 {
+        self.summary.get(key).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        self.summary.get(key).and_then(Value::as_f64).unwrap_or(0.0)
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.summary.get(key).and_then(Value::as_str).unwrap_or("unknown")
+    }
+
+    /// `name 12, other 3`, or `none`.
+    fn counts(&self, key: &str) -> String {
+        let counts = self.summary.get(key).and_then(Value::as_object);
+        let shown: Vec<_> = counts
+            .into_iter()
+            .flatten()
+            .map(|(name, count)| format!("{name} {}", grouped(count.as_u64().unwrap_or(0))))
+            .collect();
+        if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, text: String| writeln!(f, "  {name:10} {text}");
+        row("workload", format!("{} for {:.1} s", self.text("workload"), self.number("seconds")))?;
+        row(
+            "operations",
+            format!("{}, {} a second", grouped(self.count("ops_total")), grouped(self.number("ops_per_s") as u64)),
+        )?;
+        row(
+            "latency",
+            format!(
+                "p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us",
+                self.number("p50_us"),
+                self.number("p99_us"),
+                self.number("p999_us")
+            ),
+        )?;
+        row(
+            "errors",
+            format!(
+                "{} ({}), lost {}",
+                grouped(self.count("errors")),
+                self.counts("errors_by_kind"),
+                grouped(self.count("lost"))
+            ),
+        )?;
+        row("sites", format!("{} (messages, filling and reading back included)", self.counts("sites")))?;
+        row("drops", self.counts("drops"))?;
+        row("transport", format!("{}: {}", self.text("transport"), self.text("transport_reason")))?;
+        row("hook", format!("{}: {}", self.text("hook"), self.text("hook_reason")))
+    }
+}
+
+/// Shows what the kernel holds, by the commands that anybody may use while it runs.
+///
+/// # Errors
+/// When the daemon does not answer.
+pub fn print_ways_to_look(daemon: &Daemon, topology: &Topology) -> Result<()> {
+    let inspection = daemon.ask(&["inspect"])?;
+    let find = |kind: &str, role: &str| {
+        let entries = inspection[kind].as_array()?;
+        let entry = entries.iter().find(|entry| entry["role"].as_str().is_some_and(|text| text.contains(role)))?;
+        entry["pin"].as_str().map(str::to_owned)
+    };
+    println!("\n  As the kernel sees it:\n");
+    if let Some(pin) = find("programs", "mica_get") {
+        show(Command::new("bpftool").args(["prog", "show", "pinned", &pin]));
+    }
+    if let Some(pin) = inspection["maps"].as_array().into_iter().flatten().find_map(|map| {
+        let pin = map["pin"].as_str()?;
+        pin.ends_with("/STEER").then(|| pin.to_owned())
+    }) {
+        show(Command::new("bpftool").args(["map", "show", "pinned", &pin]));
+        show(Command::new("bpftool").args(["map", "lookup", "pinned", &pin, "key", "0", "0", "0", "0"]));
+        show(Command::new("bpftool").args(["map", "dump", "pinned", &pin.replace("/STEER", "/APP_STATS")]));
+    }
+    show(topology.host().command("bpftool").args(["net", "show"]));
+    Ok(())
+}
+
+/// A command and the beginning of what it prints.
+fn show(command: &mut Command) {
+    println!("    $ {}", process::shown(command));
+    // Looking is not worth a failure.
+    let output = command.stdin(Stdio::null()).output().map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&output);
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    for line in lines.iter().take(SHOWN_LINES) {
+        println!("      {line}");
+    }
+    if lines.len() > SHOWN_LINES {
+        println!("      … {} lines more", lines.len() - SHOWN_LINES);
+    }
+}
+
+/// How to use what `--keep` leaves.
+pub fn print_ways_to_use(client: &Client<'_>, instance: &Instance) {
+    println!(
+        "\n  Everything goes on running. To call it, to look at it, to end it:\n\n    {}\n    {}\n    \
+         cargo xtask run --stop",
+        client.shown("call mica_get --key KEY"),
+        client.shown("bench ycsb --seconds 5"),
+    );
+    println!("\n  The daemon's log: {}", daemon::log(instance).display());
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(errors: u64, lost: u64) -> Report {
+        let summary = json!({
+            "workload": "B", "seconds": 5.0, "ops_total": 1_234_567, "ops_per_s": 246_913.4, "errors": errors,
+            "lost": lost, "p50_us": 10.0, "p99_us": 20.0, "p999_us": 30.0, "sites": {}, "drops": {},
+            "errors_by_kind": {}, "transport": "af_xdp", "transport_reason": "as chosen",
+        });
+        let counters = json!([
+            { "app": null, "messages": 0, "drops": { "app": 2, "tag": 0 } },
+            { "app": "kv", "messages": 1_500_000, "drops": { "app": 1, "tag": 3, "room": 0 } },
+        ]);
+        let attachment = Attachment { hook: "xdp-native".to_owned(), reason: "the fastest".to_owned() };
+        Report::of(summary, &attachment, &counters).unwrap()
+    }
+
+    #[test]
+    fn what_the_host_counted_is_added() {
+        let report = report(0, 0);
+        assert_eq!(report.summary["drops"], json!({ "app": 3, "tag": 3 }));
+        assert_eq!(report.summary["sites"], json!({ "host": 1_500_000 }));
+        assert_eq!(report.summary["hook"], "xdp-native");
+        assert!(report.verdict().is_ok());
+        let text = report.to_string();
+        for part in ["1,234,567, 246,913 a second", "p99.9 30.0 us", "host 1,500,000", "app 3, tag 3", "af_xdp"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn errors_and_losses_are_failures() {
+        assert!(report(1, 0).verdict().unwrap_err().to_string().starts_with("1 operations failed"));
+        assert!(report(0, 2).verdict().unwrap_err().to_string().contains("2 were lost"));
+    }
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
