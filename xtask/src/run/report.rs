@@ -182,7 +182,7 @@ pub fn print_ways_to_use(client: &Client<'_>, instance: &Instance) {
     println!(
         "\n  Everything goes on running. To call it, to look at it, to end it:\n\n    {}\n    {}\n    \
          cargo xtask run --stop",
-        client.shown("call mica_get --key KEY"),
+        client.shown("store get KEY"),
         client.shown("bench ycsb --seconds 5"),
     );
     println!("\n  The daemon's log: {}", daemon::log(instance).display());

@@ -1,0 +1,188 @@
+//! `cargo xtask run`, the main job, as a user runs it: set-up, build, namespaces, `naam serve`, a filled store, every
+//! value read back, a short workload. And that nothing of it stays, however it ends.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Pairs of a data file.
+const PAIRS: usize = 3_000;
+
+/// A folder of this test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("naam-net-run-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Keys of 1 to 64 bytes, values of 0 to 1,000; the longest of both among them.
+    fn data(&self) -> PathBuf {
+        let mut text = String::new();
+        for i in 0..PAIRS {
+            let key = format!("{i:01$}", 1 + i % 64);
+            let value: String = format!("{i} äöü ").chars().cycle().take(i * 7 % 601).collect();
+            text.push_str(&format!("{key}\t{value}\n"));
+        }
+        text.push_str(&format!("{}\t{}\n", "k".repeat(64), "v".repeat(1_000)));
+        let path = self.0.join("data.tsv");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A failed test may not have made it.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `cargo xtask run ARGUMENTS`; cargo becomes xtask, so its process id is the run's.
+fn xtask_run(arguments: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command.args(["xtask", "run"]).args(arguments.split_whitespace());
+    // It knows by itself where objects are, and to build depends on the variable.
+    command.env_remove("NAAM_BPF_DIR");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn succeed(arguments: &str) -> (u32, Output) {
+    let child = xtask_run(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments}: {output:#?}");
+    (pid, output)
+}
+
+/// What a run left on the machine.
+fn remains(pid: u32) -> Vec<String> {
+    let mut found = Vec::new();
+    for (folder, names) in [
+        ("/run/netns", vec![format!("naam-{pid}-"), format!("naam-run{pid}-")]),
+        ("/run/naam", vec![format!("run{pid}")]),
+        ("/sys/fs/bpf/naam", vec![format!("run{pid}")]),
+    ] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        found.extend(files.filter(|file| names.iter().any(|name| file.starts_with(name.as_str()))));
+    }
+    let own = format!("run{pid}");
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains("naam ") && line.contains(&own) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+fn main_job(hook: &str, attached: &str, transport: &str, carried: &str) {
+    let folder = Folder::new(hook);
+    let (data, json) = (folder.data(), folder.0.join("summary.json"));
+    let (data, json) = (data.display(), json.display());
+    let line = format!("--data {data} --seconds 1 --hook {hook} --transport {transport} --json {json}");
+    let (pid, output) = succeed(&line);
+    let summary: Value = serde_json::from_slice(&std::fs::read(folder.0.join("summary.json")).unwrap()).unwrap();
+    let count = |key: &str| summary[key].as_u64().unwrap_or_else(|| panic!("no {key} in {summary:#}"));
+    assert_eq!((count("errors"), count("lost")), (0, 0), "{summary:#}");
+    assert!(count("ops_total") > 1_000, "{summary:#}");
+    for key in ["ops_per_s", "p50_us", "p99_us"] {
+        assert!(summary[key].as_f64().is_some_and(|number| number > 0.0), "{key}: {summary:#}");
+    }
+    assert_eq!(summary["load"]["ops_total"], PAIRS + 1, "{summary:#}");
+    assert_eq!(summary["read_back"]["ops_total"], PAIRS + 1, "{summary:#}");
+    assert!(summary["sites"]["host"].as_u64().unwrap() >= count("ops_total"), "{summary:#}");
+    assert_eq!(summary["drops"], serde_json::json!({}), "{summary:#}");
+    assert_eq!((&summary["hook"], &summary["transport"]), (&attached.into(), &carried.into()), "{summary:#}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in ["operations", "p99.9", "drops      none", "bpftool prog show pinned", "map dump pinned"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert_eq!(remains(pid), [""; 0], "{text}");
+}
+
+#[test]
+fn at_xdp_over_af_xdp() {
+    main_job("xdp", "xdp-native", "auto", "af_xdp");
+}
+
+#[test]
+fn at_xdp_over_udp() {
+    main_job("auto", "xdp-native", "udp", "udp");
+}
+
+#[test]
+fn at_tc_over_af_xdp() {
+    main_job("tc", "tc", "af-xdp", "af_xdp");
+}
+
+/// A run that would go on for a minute, once it serves.
+fn serving(arguments: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut command = xtask_run(&format!("--records 1000 --seconds 60 {arguments}"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("ready") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it served: {:?}", child.wait());
+    }
+    assert!(!remains(child.id()).is_empty());
+    (child, lines)
+}
+
+fn end(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn nothing_stays_behind_a_signal() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let (mut child, mut lines) = serving("");
+        end(&child, signal);
+        let status = child.wait().unwrap();
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        assert!(!status.success(), "{rest}");
+        assert_eq!(remains(child.id()), [""; 0], "{rest}");
+    }
+}
+
+#[test]
+fn the_next_run_removes_what_a_killed_one_left() {
+    for arguments in ["", "--keep"] {
+        let (mut child, _) = serving(arguments);
+        end(&child, Signal::KILL);
+        child.wait().unwrap();
+        assert!(!remains(child.id()).is_empty());
+        let (_, output) = succeed("--stop");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(&format!("stopped run{}", child.id())), "{text}");
+        assert_eq!(remains(child.id()), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn a_kept_run_serves_until_it_is_stopped() {
+    let (pid, output) = succeed("--records 1000 --seconds 1 --keep");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let command = text.lines().find(|line| line.contains(" store get ")).unwrap_or_else(|| panic!("no way in\n{text}"));
+    let words: Vec<_> = command.split_whitespace().collect();
+    // YCSB's first key.
+    let words = words.iter().map(|word| if *word == "KEY" { "user6284781860667377211" } else { word });
+    let words: Vec<_> = words.collect();
+    let read = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(read.status.success() && !read.stdout.is_empty(), "{words:?}: {read:?}");
+    let (_, stopped) = succeed("--stop");
+    let stopped = String::from_utf8_lossy(&stopped.stdout);
+    assert!(stopped.contains(&format!("stopped run{pid}")), "{stopped}");
+    assert_eq!(remains(pid), [""; 0]);
+}
