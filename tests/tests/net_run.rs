@@ -98,8 +98,9 @@ fn main_job(hook: &str, attached: &str, transport: &str, carried: &str) {
     for key in ["ops_per_s", "p50_us", "p99_us"] {
         assert!(summary[key].as_f64().is_some_and(|number| number > 0.0), "{key}: {summary:#}");
     }
-    assert_eq!(summary["load"]["ops_total"], PAIRS + 1, "{summary:#}");
-    assert_eq!(summary["read_back"]["ops_total"], PAIRS + 1, "{summary:#}");
+    for phase in ["load", "read_back", "read_back_after"] {
+        assert_eq!((&summary[phase]["ok"], &summary[phase]["mismatches"]), (&(PAIRS + 1).into(), &0.into()), "{phase}");
+    }
     assert!(summary["sites"]["host"].as_u64().unwrap() >= count("ops_total"), "{summary:#}");
     assert_eq!(summary["drops"], serde_json::json!({}), "{summary:#}");
     assert_eq!((&summary["hook"], &summary["transport"]), (&attached.into(), &carried.into()), "{summary:#}");

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -72,10 +73,14 @@ impl<'a> Client<'a> {
         let path = self.instance.dir().join("bench.json");
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut command = self.command();
+        if !io::stderr().is_terminal() {
+            // Where no line can change, progress is logged.
+            command.arg("-v");
+        }
         command.args(["--json", "bench", "ycsb"]).args(self.connection().split(' '));
         command.args(["--transport", &options::name(options.transport)]);
         command.args(["--workload", &options::name(options.workload)]);
-        command.args(["--seconds", &options.seconds.to_string()]);
+        command.args(["--seconds", &options.seconds.to_string(), "--verify"]);
         match &options.data {
             Some(data) => command.arg("--data").arg(data),
             None => command.args(["--records", &options.records.to_string()]),

@@ -48,7 +48,7 @@ impl Daemon {
         let log = log(instance);
         let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = namespace.map_or_else(|| Command::new(naam), |namespace| namespace.command(naam));
-        command.args(["-v", "serve", "--config"]).arg(config);
+        command.args(["-v", "serve", "--detach-on-exit", "--config"]).arg(config);
         command.stdin(Stdio::null()).stdout(file.try_clone().context("cannot copy a descriptor")?).stderr(file);
         let process = Process::start(&mut command)?;
         let mut daemon = Self { naam: naam.to_owned(), instance: instance.name().to_owned(), process };

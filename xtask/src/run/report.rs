@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use naam_testbed::Topology;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     client::Client,
@@ -18,6 +18,8 @@ use super::{
 };
 use crate::process;
 
+/// What goes before and after the workload: its key in the summary, its name here.
+const PHASES: [(&str, &str); 3] = [("load", "filled"), ("read_back", "read back"), ("read_back_after", "read again")];
 /// Lines shown of a command's output.
 const SHOWN_LINES: usize = 8;
 
@@ -49,7 +51,6 @@ impl Report {
             }
         }
         summary.insert("drops".to_owned(), drops.into());
-        summary.insert("sites".to_owned(), json!({ "host": own["messages"] }));
         summary.insert("host".to_owned(), own.clone());
         summary.insert("hook".to_owned(), attachment.hook.clone().into());
         summary.insert("hook_reason".to_owned(), attachment.reason.clone().into());
@@ -72,8 +73,14 @@ impl Report {
     /// When one did not.
     pub fn verdict(&self) -> Result<()> {
         let (errors, lost) = (self.count("errors"), self.count("lost"));
-        if errors + lost > 0 {
-            bail!("{errors} operations failed and {lost} were lost; see the summary");
+        let phases = PHASES.iter().filter_map(|(key, _)| self.summary.get(*key));
+        let bad: u64 =
+            phases.flat_map(|phase| ["mismatches", "errors", "lost"].map(|key| phase[key].as_u64())).flatten().sum();
+        if errors + lost + bad > 0 {
+            bail!(
+                "{errors} operations of the workload failed and {lost} were lost; {bad} failed when the store was filled or \
+                 read back; see the summary"
+            );
         }
         Ok(())
     }
@@ -105,6 +112,17 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, text: String| writeln!(f, "  {name:10} {text}");
+        if let Some(data) = self.summary.get("data") {
+            row("data", format!("{} pairs, {} keys", shown(&data["pairs"]), shown(&data["keys"])))?;
+        }
+        for (key, name) in PHASES {
+            if let Some(phase) = self.summary.get(key) {
+                let (ok, mismatches) = (shown(&phase["ok"]), shown(&phase["mismatches"]));
+                let (errors, lost) = (shown(&phase["errors"]), shown(&phase["lost"]));
+                let seconds = phase["seconds"].as_f64().unwrap_or(0.0);
+                row(name, format!("{ok} values, {mismatches} differ, {errors} errors, {lost} lost, {seconds:.2} s"))?;
+            }
+        }
         row("workload", format!("{} for {:.1} s", self.text("workload"), self.number("seconds")))?;
         row(
             "operations",
@@ -128,7 +146,7 @@ impl fmt::Display for Report {
                 grouped(self.count("lost"))
             ),
         )?;
-        row("sites", format!("{} (messages, filling and reading back included)", self.counts("sites")))?;
+        row("sites", format!("{} messages of the workload", self.counts("sites")))?;
         row("drops", self.counts("drops"))?;
         row("transport", format!("{}: {}", self.text("transport"), self.text("transport_reason")))?;
         row("hook", format!("{}: {}", self.text("hook"), self.text("hook_reason")))
@@ -188,6 +206,11 @@ pub fn print_ways_to_use(client: &Client<'_>, instance: &Instance) {
     println!("\n  The daemon's log: {}", daemon::log(instance).display());
 }
 
+/// A count of the summary.
+fn shown(count: &Value) -> String {
+    count.as_u64().map_or_else(|| "unknown".to_owned(), grouped)
+}
+
 /// A number with its thousands apart.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -197,12 +220,15 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn report(errors: u64, lost: u64) -> Report {
+    fn report(errors: u64, lost: u64, mismatches: u64) -> Report {
         let summary = json!({
             "workload": "B", "seconds": 5.0, "ops_total": 1_234_567, "ops_per_s": 246_913.4, "errors": errors,
-            "lost": lost, "p50_us": 10.0, "p99_us": 20.0, "p999_us": 30.0, "sites": {}, "drops": {},
+            "lost": lost, "p50_us": 10.0, "p99_us": 20.0, "p999_us": 30.0, "sites": { "host": 1_300_000 }, "drops": {},
+            "read_back": { "ok": 1_000 - mismatches, "mismatches": mismatches, "errors": 0, "lost": 0, "seconds": 0.5 },
             "errors_by_kind": {}, "transport": "af_xdp", "transport_reason": "as chosen",
         });
         let counters = json!([
@@ -215,21 +241,30 @@ mod tests {
 
     #[test]
     fn what_the_host_counted_is_added() {
-        let report = report(0, 0);
+        let report = report(0, 0, 0);
         assert_eq!(report.summary["drops"], json!({ "app": 3, "tag": 3 }));
-        assert_eq!(report.summary["sites"], json!({ "host": 1_500_000 }));
+        assert_eq!(report.summary["sites"], json!({ "host": 1_300_000 }));
+        assert_eq!(report.summary["host"]["messages"], 1_500_000);
         assert_eq!(report.summary["hook"], "xdp-native");
         assert!(report.verdict().is_ok());
         let text = report.to_string();
-        for part in ["1,234,567, 246,913 a second", "p99.9 30.0 us", "host 1,500,000", "app 3, tag 3", "af_xdp"] {
+        for part in [
+            "1,234,567, 246,913 a second",
+            "p99.9 30.0 us",
+            "host 1,300,000",
+            "app 3, tag 3",
+            "af_xdp",
+            "1,000 values, 0 differ",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }
 
     #[test]
     fn errors_and_losses_are_failures() {
-        assert!(report(1, 0).verdict().unwrap_err().to_string().starts_with("1 operations failed"));
-        assert!(report(0, 2).verdict().unwrap_err().to_string().contains("2 were lost"));
+        assert!(report(1, 0, 0).verdict().unwrap_err().to_string().starts_with("1 operations of"));
+        assert!(report(0, 2, 0).verdict().unwrap_err().to_string().contains("2 were lost"));
+        assert!(report(0, 0, 3).verdict().unwrap_err().to_string().contains("3 failed when"));
     }
 
     #[test]
