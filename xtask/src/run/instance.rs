@@ -38,7 +38,13 @@ impl Instance {
     /// # Errors
     /// When the folder cannot be made, above all without root.
     pub fn create() -> Result<Self> {
-        let instance = Self { name: format!("{PREFIX}{}", std::process::id()), remains: false };
+        let name = format!("{PREFIX}{}", std::process::id());
+        if is_kept(&name) {
+            bail!("a run that was kept has the name {name}, which is ours\ncure: cargo xtask run --stop");
+        }
+        // Process ids come again: of a crashed run with ours nothing may be taken over.
+        remove_whole(name.clone())?;
+        let instance = Self { name, remains: false };
         let dir = instance.dir();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o755).create(STATE).with_context(|| format!("cannot create {STATE}"))?;
