@@ -164,7 +164,8 @@ fn the_next_run_removes_what_a_killed_one_left() {
         end(&child, Signal::KILL);
         child.wait().unwrap();
         assert!(!remains(child.id()).is_empty());
-        let (_, output) = succeed("--stop");
+        // As at the start of any run; only this one's name, because others may be kept on purpose.
+        let (_, output) = succeed(&format!("--stop run{}", child.id()));
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(&format!("stopped run{}", child.id())), "{text}");
         assert_eq!(remains(child.id()), [""; 0], "{text}");
@@ -182,7 +183,7 @@ fn a_kept_run_serves_until_it_is_stopped() {
     let words: Vec<_> = words.collect();
     let read = Command::new(words[0]).args(&words[1..]).output().unwrap();
     assert!(read.status.success() && !read.stdout.is_empty(), "{words:?}: {read:?}");
-    let (_, stopped) = succeed("--stop");
+    let (_, stopped) = succeed(&format!("--stop run{pid}"));
     let stopped = String::from_utf8_lossy(&stopped.stdout);
     assert!(stopped.contains(&format!("stopped run{pid}")), "{stopped}");
     assert_eq!(remains(pid), [""; 0]);

@@ -109,12 +109,13 @@ pub fn remove_leftovers() -> Result<Vec<String>> {
     dead.map(|run| remove_whole(run.name)).collect()
 }
 
-/// Ends the runs that `--keep` left running. Returns their names.
+/// Ends the runs that `--keep` left running, or only the one of this name. Returns their names.
 ///
 /// # Errors
 /// When something cannot be removed.
-pub fn stop_kept() -> Result<Vec<String>> {
-    runs()?.into_iter().filter(|run| is_kept(&run.name)).map(|run| remove_whole(run.name)).collect()
+pub fn stop_kept(name: Option<&str>) -> Result<Vec<String>> {
+    let meant = |run: &Run| is_kept(&run.name) && name.is_none_or(|name| run.name == name);
+    runs()?.into_iter().filter(meant).map(|run| remove_whole(run.name)).collect()
 }
 
 struct Run {
@@ -192,6 +193,7 @@ fn remove(name: &str) -> Result<()> {
     let places = [
         Path::new(PINS).join(name),
         Path::new(STATE).join(format!("{name}.sock")),
+        Path::new(STATE).join(format!("{name}.sock.lock")),
         Path::new(STATE).join(name),
         Path::new(STATE).join(format!("{name}{DIR_SUFFIX}")),
     ];
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn only_runs_are_ours() {
         let name = |file| run_of(file).map(|run| run.name);
-        for file in ["run4711", "run4711.sock", "run4711.d"] {
+        for file in ["run4711", "run4711.sock", "run4711.sock.lock", "run4711.d"] {
             assert_eq!(name(file).as_deref(), Some("run4711"), "{file}");
         }
         for file in ["host", "host.sock", "run", "runner", "run0", "run-1", "run12x", "test_4711_0", ""] {

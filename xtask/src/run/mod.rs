@@ -14,6 +14,7 @@ mod config;
 mod daemon;
 mod instance;
 mod interface;
+mod look;
 mod options;
 mod report;
 
@@ -49,8 +50,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if !setup::is_root() {
         bail!("namespaces, BPF programs and interfaces take root\ncure: run `cargo xtask run` as root");
     }
-    if options.stop {
-        return stop();
+    if let Some(name) = &options.stop {
+        return stop(name.as_deref());
     }
     // A wrong file should not cost a build.
     let store = Store::plan(options)?;
@@ -67,9 +68,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
 }
 
-/// Ends the runs that were kept, and cleans up behind those that crashed.
-fn stop() -> Result<()> {
-    let mut stopped = instance::stop_kept()?;
+/// Ends the runs that were kept, or the one of this name, and cleans up behind those that crashed.
+fn stop(name: Option<&str>) -> Result<()> {
+    let mut stopped = instance::stop_kept(name)?;
     stopped.extend(instance::remove_leftovers()?);
     if stopped.is_empty() {
         println!("nothing to stop: no run was kept");
@@ -103,13 +104,13 @@ fn in_namespaces(naam: &Path, objects: &Path, store: Store, options: &Options) -
 
     let summary = client.bench(options, &interrupt)?;
     let report = Report::new(summary, &attachment, &daemon)?;
-    println!("\n{report}");
+    print!("\n{report}");
     if let Some(path) = &options.json {
         report.write(path)?;
     }
-    report::print_ways_to_look(&daemon, &topology)?;
+    look::show_kernel(&daemon, &attachment)?;
     if options.keep {
-        report::print_ways_to_use(&client, &instance);
+        look::print_ways_to_use(&client, &instance);
         daemon.keep();
         topology.keep();
         instance.keep()?;

@@ -31,9 +31,9 @@ pub struct Options {
     /// Leave everything running, and say how to use it and how to end it
     #[arg(long)]
     pub keep: bool,
-    /// End what earlier runs with --keep left running, and do nothing else
-    #[arg(long, exclusive = true)]
-    pub stop: bool,
+    /// End what earlier runs with --keep left running, or only the run of this name, and do nothing else
+    #[arg(long, exclusive = true, num_args = 0..=1, value_name = "RUN")]
+    pub stop: Option<Option<String>>,
     /// Serve on this interface instead of making namespaces; until Ctrl-C
     #[arg(long, value_name = "IF", requires = "role", conflicts_with_all = ["data", "workload", "seconds", "transport", "json"])]
     pub iface: Option<String>,

@@ -1,27 +1,17 @@
-//! What a run found, for people and programs, and how to look at it with ordinary tools.
+//! What a run found, for people and programs.
 
-use std::{
-    fmt, fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use naam_testbed::Topology;
 use serde_json::{Map, Value};
 
 use super::{
-    client::Client,
     config::APP,
-    daemon::{self, Attachment, Daemon},
-    instance::Instance,
+    daemon::{Attachment, Daemon},
 };
-use crate::process;
 
 /// What goes before and after the workload: its key in the summary, its name here.
 const PHASES: [(&str, &str); 3] = [("load", "filled"), ("read_back", "read back"), ("read_back_after", "read again")];
-/// Lines shown of a command's output.
-const SHOWN_LINES: usize = 8;
 
 /// The summary of a run: what `naam bench` measured, and what the host counted.
 pub struct Report {
@@ -151,59 +141,6 @@ impl fmt::Display for Report {
         row("transport", format!("{}: {}", self.text("transport"), self.text("transport_reason")))?;
         row("hook", format!("{}: {}", self.text("hook"), self.text("hook_reason")))
     }
-}
-
-/// Shows what the kernel holds, by the commands that anybody may use while it runs.
-///
-/// # Errors
-/// When the daemon does not answer.
-pub fn print_ways_to_look(daemon: &Daemon, topology: &Topology) -> Result<()> {
-    let inspection = daemon.ask(&["inspect"])?;
-    let find = |kind: &str, role: &str| {
-        let entries = inspection[kind].as_array()?;
-        let entry = entries.iter().find(|entry| entry["role"].as_str().is_some_and(|text| text.contains(role)))?;
-        entry["pin"].as_str().map(str::to_owned)
-    };
-    println!("\n  As the kernel sees it:\n");
-    if let Some(pin) = find("programs", "mica_get") {
-        show(Command::new("bpftool").args(["prog", "show", "pinned", &pin]));
-    }
-    if let Some(pin) = inspection["maps"].as_array().into_iter().flatten().find_map(|map| {
-        let pin = map["pin"].as_str()?;
-        pin.ends_with("/STEER").then(|| pin.to_owned())
-    }) {
-        show(Command::new("bpftool").args(["map", "show", "pinned", &pin]));
-        show(Command::new("bpftool").args(["map", "lookup", "pinned", &pin, "key", "0", "0", "0", "0"]));
-        show(Command::new("bpftool").args(["map", "dump", "pinned", &pin.replace("/STEER", "/APP_STATS")]));
-    }
-    show(topology.host().command("bpftool").args(["net", "show"]));
-    Ok(())
-}
-
-/// A command and the beginning of what it prints.
-fn show(command: &mut Command) {
-    println!("    $ {}", process::shown(command));
-    // Looking is not worth a failure.
-    let output = command.stdin(Stdio::null()).output().map(|output| output.stdout).unwrap_or_default();
-    let text = String::from_utf8_lossy(&output);
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    for line in lines.iter().take(SHOWN_LINES) {
-        println!("      {line}");
-    }
-    if lines.len() > SHOWN_LINES {
-        println!("      … {} lines more", lines.len() - SHOWN_LINES);
-    }
-}
-
-/// How to use what `--keep` leaves.
-pub fn print_ways_to_use(client: &Client<'_>, instance: &Instance) {
-    println!(
-        "\n  Everything goes on running. To call it, to look at it, to end it:\n\n    {}\n    {}\n    \
-         cargo xtask run --stop",
-        client.shown("store get KEY"),
-        client.shown("bench ycsb --seconds 5"),
-    );
-    println!("\n  The daemon's log: {}", daemon::log(instance).display());
 }
 
 /// A count of the summary.
