@@ -34,6 +34,6 @@ pub use self::{
     command::Error,
     leftovers::{remove_leftovers, remove_named},
     namespace::Namespace,
-    objects::object,
+    objects::{object, program},
     topology::{Builder, CLIENT_V4, CLIENT_V6, DEVICE, HOST_V4, HOST_V6, Topology},
 };

@@ -1,5 +1,6 @@
 //! Fill, read back, run the workload, read back again.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,29 +81,21 @@ impl<'a> Bench<'a> {
     /// Runs all phases.
     pub fn run(&self) -> anyhow::Result<Report> {
         let Ycsb { seconds, verify, skip_load, .. } = *self.ycsb;
-        let load = if skip_load { None } else { Some(self.fill()?) };
         let check = verify || self.data.is_some();
-        let read_back = if check { Some(self.read_back("read back")?) } else { None };
-        // The first phases' clients are no part of what is measured.
-        let settled = std::mem::take(&mut *self.lock());
-        let before = self.counters();
-        let workload = if seconds > 0.0 { Some(self.workload()?) } else { None };
-        let after = self.counters();
-        let clients = if workload.is_some() { std::mem::take(&mut *self.lock()) } else { settled };
-        let read_back_after =
-            if verify && workload.is_some() { Some(self.read_back("read back again")?) } else { None };
-        let phases = [&workload, &read_back, &load];
-        let Some(result) = phases.into_iter().flatten().next() else {
+        let load = (!skip_load).then(|| self.measured("fill", || self.fill())).transpose()?;
+        let read_back = check.then(|| self.measured("read back", || self.read_back("read back"))).transpose()?;
+        let name = &self.ycsb.workload.name;
+        let workload = (seconds > 0.0).then(|| self.measured(name, || self.workload())).transpose()?;
+        let again = verify && workload.is_some();
+        let read_back_after = again.then(|| self.read_back("read back again")).transpose()?;
+        let phase = |measured: &Measured| Phase::new(&measured.result);
+        let (load_phase, read_back_phase) = (load.as_ref().map(phase), read_back.as_ref().map(phase));
+        let Some(Measured { name, result, clients, counted }) = workload.or(read_back).or(load) else {
             anyhow::bail!("nothing to do: no filling, no reading back, no seconds of workload");
         };
-        let name = match (&workload, &read_back) {
-            (Some(_), _) => &self.ycsb.workload.name,
-            (None, Some(_)) => "read back",
-            (None, None) => "fill",
-        };
-        let mut summary = Summary::new(name, result);
-        if let Some((sites, drops)) = before.zip(after).map(|(before, after)| self.difference(&before, &after)) {
-            summary.sites.insert("host".to_owned(), sites);
+        let mut summary = Summary::new(&name, &result);
+        if let Some((messages, drops)) = counted {
+            summary.sites.insert("host".to_owned(), messages);
             summary.drops = drops;
         }
         Ok(Report {
@@ -111,13 +104,22 @@ impl<'a> Bench<'a> {
             app: self.app.to_string(),
             records: self.count,
             data: self.data,
-            load: load.as_ref().map(Phase::new),
-            read_back: read_back.as_ref().map(Phase::new),
+            load: load_phase,
+            read_back: read_back_phase,
             read_back_after: read_back_after.as_ref().map(Phase::new),
             threads: self.ycsb.threads,
             window: self.ycsb.window,
             clients,
         })
+    }
+
+    /// Runs a phase, and takes what clients and datapath counted meanwhile.
+    fn measured(&self, name: &str, phase: impl FnOnce() -> anyhow::Result<RunResult>) -> anyhow::Result<Measured> {
+        *self.lock() = Clients::default();
+        let before = self.counters();
+        let result = phase()?;
+        let counted = before.zip(self.counters()).map(|(before, after)| difference(&self.app, &before, &after));
+        Ok(Measured { name: name.to_owned(), result, clients: self.lock().clone(), counted })
     }
 
     fn fill(&self) -> anyhow::Result<RunResult> {
@@ -232,26 +234,36 @@ impl<'a> Bench<'a> {
         };
         asked().inspect_err(|error| tracing::info!(%error, "no counters of the datapath in the summary")).ok()
     }
+}
 
-    /// Messages that the host ran for the app, and what was dropped, between two readings.
-    fn difference(&self, before: &[Counters], after: &[Counters]) -> (u64, std::collections::BTreeMap<String, u64>) {
-        let mut messages = 0;
-        let mut drops = std::collections::BTreeMap::new();
-        for after in after.iter().filter(|counters| counters.app.is_none() || counters.app.as_ref() == Some(&self.app))
-        {
-            let before = before.iter().find(|before| before.app == after.app);
-            if after.app.is_some() {
-                messages += after.messages - before.map_or(0, |before| before.messages);
-            }
-            for (reason, count) in &after.drops {
-                let new = count - before.and_then(|before| before.drops.get(reason)).copied().unwrap_or(0);
-                if new > 0 {
-                    *drops.entry(reason.clone()).or_default() += new;
-                }
+/// A phase, and what was counted meanwhile.
+struct Measured {
+    name: String,
+    result: RunResult,
+    clients: Clients,
+    counted: Option<Counted>,
+}
+
+/// Messages run, and drops by reason.
+type Counted = (u64, BTreeMap<String, u64>);
+
+/// What the host ran for `app`, warm-up included, and what was dropped, between two readings.
+fn difference(app: &Name, before: &[Counters], after: &[Counters]) -> Counted {
+    let mut messages = 0;
+    let mut drops = BTreeMap::new();
+    for after in after.iter().filter(|counters| counters.app.as_ref().is_none_or(|of| of == app)) {
+        let before = before.iter().find(|before| before.app == after.app);
+        if after.app.is_some() {
+            messages += after.messages - before.map_or(0, |before| before.messages);
+        }
+        for (reason, count) in &after.drops {
+            let new = count - before.and_then(|before| before.drops.get(reason)).copied().unwrap_or(0);
+            if new > 0 {
+                *drops.entry(reason.clone()).or_default() += new;
             }
         }
-        (messages, drops)
     }
+    (messages, drops)
 }
 
 /// A line on standard error that changes; hidden unless that is a terminal.
@@ -270,4 +282,26 @@ fn line(what: &str, progress: &Progress) -> String {
         "{what}: {:.0} s{warm}, {ended} ops, {ops_per_s:.0} ops/s, {failed} failed, {lost} lost, {wrong} wrong",
         elapsed.as_secs_f64()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use naam_abi::stats::{AppStats, Drop};
+
+    use super::*;
+
+    #[test]
+    fn what_was_counted_between_two_readings_is_told() {
+        let app = Name::new("kv").unwrap();
+        let counters = |app: Option<&Name>, messages, tags| {
+            let mut stats = AppStats::ZERO;
+            (stats.messages, stats.drops[Drop::Tag as usize]) = (messages, tags);
+            Counters::new(app.cloned(), &stats)
+        };
+        let other = Name::new("other").unwrap();
+        let before = [counters(Some(&app), 10, 1), counters(Some(&other), 5, 5), counters(None, 0, 2)];
+        let after = [counters(Some(&app), 17, 1), counters(Some(&other), 50, 50), counters(None, 0, 5)];
+        assert_eq!(difference(&app, &before, &after), (7, BTreeMap::from([("tag".to_owned(), 3)])));
+        assert_eq!(difference(&app, &[], &after[..1]).0, 17);
+    }
 }

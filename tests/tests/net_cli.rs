@@ -1,0 +1,237 @@
+//! The program `naam`, as people and scripts use it: daemon, administration, calls, a store, a bench.
+//!
+//! ```text
+//!   client namespace                       host namespace
+//!   naam call, trace, store, bench         naam serve
+//!   naam0 ───────────────────── veth ───── naam0 ─ entry, shell, handlers
+//! ```
+//! Both ends share files, so that the client's commands reach the daemon's socket.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use naam_loader::datapath::remove_pins;
+use naam_testbed::{DEVICE, HOST_V4, HOST_V6, Topology, program};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// One app with a store, one with echo, all handlers from inside the program.
+const CONFIG: &str = r#"
+[[app]]
+name = "kv"
+id = 0
+[[app.region]]
+name = "store"
+size = "8 MiB"
+[[app.function]]
+name = "mica_get"
+id = 16
+object = "builtin:mica_get"
+[[app.function]]
+name = "mica_set"
+id = 17
+object = "builtin:mica_set"
+"#;
+
+/// A daemon in the host's namespace; it and its pins go with this value.
+struct Naam {
+    topology: Topology,
+    daemon: Child,
+    instance: String,
+    dir: tempfile::TempDir,
+}
+
+impl Naam {
+    fn start(name: &str) -> Self {
+        let topology = Topology::builder().build().expect("two namespaces and a veth pair");
+        let dir = tempfile::tempdir().unwrap();
+        // Names of instances are short.
+        let instance = format!("t{}{name}", std::process::id() % 100_000);
+        let config =
+            format!("instance = \"{instance}\"\n[control]\nsocket = {:?}\n{CONFIG}", dir.path().join("socket"));
+        fs::write(dir.path().join("naam.toml"), config).unwrap();
+        let daemon = Self::serve(&topology, &dir);
+        let mut naam = Self { topology, daemon, instance, dir };
+        naam.wait_until_served();
+        naam
+    }
+
+    fn serve(topology: &Topology, dir: &tempfile::TempDir) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).unwrap();
+        let mut command = topology.host().command(program().expect("cargo xtask build makes it"));
+        command.arg("serve").arg("--config").arg(dir.path().join("naam.toml"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    fn wait_until_served(&mut self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.run("status").status.success() {
+            let ended = self.daemon.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < end, "no daemon: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `naam LINE` in the client's namespace.
+    fn run(&self, line: &str) -> Output {
+        let mut command = self.topology.client().command(program().unwrap());
+        command.args(line.split_whitespace()).env("NAAM_SOCKET", self.path("socket"));
+        command.env("NAAM_INSTANCE", &self.instance).env("NAAM_HOST", HOST_V4.to_string());
+        command.output().unwrap()
+    }
+
+    /// What `naam LINE` prints; it must succeed.
+    fn ok(&self, line: &str) -> String {
+        let output = self.run(line);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "naam {line}: {}\n{text}{errors}\n{}", output.status, self.log());
+        text
+    }
+
+    /// The same as JSON.
+    fn json(&self, line: &str) -> Value {
+        let text = self.ok(&format!("{line} --json"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("naam {line}: {error}: {text}"))
+    }
+
+    fn code(&self, line: &str) -> (Option<i32>, String) {
+        let output = self.run(line);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+impl Drop for Naam {
+    fn drop(&mut self) {
+        // nsenter has become the daemon, so the child's number is the daemon's. It may have ended.
+        if let Some(pid) = Pid::from_raw(self.daemon.id() as i32) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = self.daemon.wait();
+        let pins = PathBuf::from("/sys/fs/bpf/naam").join(&self.instance);
+        if let Err(error) = remove_pins(&pins) {
+            eprintln!("warning: {error}");
+        }
+    }
+}
+
+/// From a daemon without interfaces to a measured store, at one hook.
+fn everything_at(hook: &str, name: &str) {
+    let naam = Naam::start(name);
+    let attached = naam.json(&format!("attach {DEVICE} --hook {hook}"));
+    assert!(attached["hook"].as_str().unwrap().starts_with(hook), "{attached}");
+
+    naam.ok("app add demo");
+    let loaded = naam.json("handler load --app demo --builtin echo");
+    assert_eq!((&loaded["name"], &loaded["version"]), (&"echo".into(), &1.into()));
+    let af_xdp = naam.json("call echo --app demo --text hello --transport af-xdp");
+    assert_eq!((&af_xdp["reply_text"], &af_xdp["transport"]), (&"hello".into(), &"af_xdp".into()));
+    let v6 = naam.json(&format!("call echo --app demo --u64 7 8 --host {HOST_V6} --key k"));
+    assert_eq!((&v6["reply_u64"], &v6["status"]), (&serde_json::json!([7, 8]), &"ok".into()));
+    // On veth, replies by XDP_TX reach a UDP socket only past an XDP program.
+    let pins = format!("/sys/fs/bpf/naam-xsk/{}", naam.instance);
+    naam.ok(&format!("xsk attach {DEVICE} --pins {pins}"));
+    let udp = naam.json("trace echo --app demo --args 00ff --transport udp");
+    assert_eq!((&udp["reply_hex"], &udp["transport"], &udp["site"]), (&"00ff".into(), &"udp".into(), &"host".into()));
+    assert!(udp["steps"] == 1 && udp["rtt_us"].as_f64().unwrap() > 0.0, "{udp}");
+    naam.ok(&format!("xsk detach {DEVICE} --pins {pins}"));
+    assert_eq!(naam.json("handler replace --app demo --builtin echo")["version"], 2);
+    assert_eq!(naam.json("call echo --app demo --text again")["reply_text"], "again");
+
+    naam.ok("store format --app kv");
+    naam.ok("store set --app kv colour blue");
+    assert_eq!(naam.ok("store get --app kv colour"), "blue\n");
+    assert_eq!(naam.code("store get --app kv shape").0, Some(4));
+
+    let hgrm = naam.path("latency.hgrm");
+    let bench = naam.json(&format!(
+        "bench ycsb --app kv --workload A --records 3000 --seconds 0.5 --warmup 0 --verify --hgrm {}",
+        hgrm.display()
+    ));
+    assert!(bench["ops_total"].as_u64().unwrap() > 0 && bench["sites"]["host"].as_u64().unwrap() > 0, "{bench}");
+    for phase in ["read_back", "read_back_after"] {
+        assert_eq!((&bench[phase]["ok"], &bench[phase]["mismatches"]), (&3000.into(), &0.into()), "{bench}");
+    }
+    assert_eq!((&bench["errors"], &bench["transport"]), (&0.into(), &"af_xdp".into()), "{bench}");
+    assert!(fs::read_to_string(hgrm).unwrap().contains("#[Max"));
+
+    let (data, json) = (naam.path("data.tsv"), naam.path("bench.json"));
+    let lines: String = (0..500).map(|i| format!("key {i}\tvalue {}\n", i * i)).collect();
+    fs::write(&data, format!("{lines}key 1\tanother\n")).unwrap();
+    naam.ok(&format!("bench ycsb --app kv --data {} --seconds 0 --json {}", data.display(), json.display()));
+    let bench: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!((&bench["data"]["keys"], &bench["data"]["repeated"]), (&500.into(), &1.into()));
+    assert_eq!((&bench["read_back"]["ok"], &bench["read_back"]["mismatches"]), (&500.into(), &0.into()));
+    let one = naam.run("store get --app kv --json key"); // "key" alone is no key of the file
+    assert_eq!(one.status.code(), Some(4));
+
+    let stats = naam.json("stats --app demo");
+    assert!(stats[0]["messages"].as_u64().unwrap() >= 4 && stats[0]["drops"]["tag"] == 0, "{stats}");
+    assert_eq!(naam.json("steer show kv").as_array().unwrap().len(), 64);
+    let inspection = naam.json("inspect");
+    for kind in ["programs", "maps"] {
+        for object in inspection[kind].as_array().unwrap() {
+            let command: Vec<_> = object["bpftool"].as_str().unwrap().split_whitespace().collect();
+            let output = Command::new(command[0]).args(&command[1..]).output().unwrap();
+            assert!(output.status.success(), "{command:?}");
+        }
+    }
+    naam.ok(&format!("detach {DEVICE}"));
+}
+
+#[test]
+fn everything_works_at_xdp() {
+    everything_at("xdp", "x");
+}
+
+#[test]
+fn everything_works_at_tc() {
+    everything_at("tc", "t");
+}
+
+#[test]
+fn a_daemon_takes_over_what_its_predecessor_left() {
+    let mut naam = Naam::start("a");
+    naam.ok(&format!("attach {DEVICE} --hook xdp"));
+    naam.ok("store format --app kv");
+    naam.ok("store set --app kv colour blue");
+    naam.ok("shutdown");
+    naam.daemon.wait().unwrap();
+    naam.daemon = Naam::serve(&naam.topology, &naam.dir);
+    naam.wait_until_served();
+    let status = naam.json("status");
+    assert_eq!((&status["adopted"], &status["attachments"][0]["interface"]), (&true.into(), &DEVICE.into()));
+    assert_eq!(naam.ok("store get --app kv colour"), "blue\n");
+}
+
+#[test]
+fn failures_have_exit_codes_and_reasons() {
+    let naam = Naam::start("f");
+    let (code, text) = naam.code("status --socket /nowhere/socket");
+    assert!(code == Some(3) && text.contains("naam serve"), "{text}");
+    let (code, text) = naam.code("call mica_get --text x --timeout-ms 100 --transport udp");
+    assert_eq!((code, text.as_str()), (Some(5), ""), "nothing is attached, so nobody answers");
+    let (code, text) = naam.code("call missing");
+    assert!(code == Some(1) && text.contains("`missing`") && text.contains("mica_get"), "{text}");
+    let (code, text) = naam.code("store get --app kv colour");
+    assert!(code == Some(1) && text.contains("naam store format"), "{text}");
+    let (code, text) = naam.code("attach no-such-device");
+    assert!(code == Some(1) && text.contains("no-such-device"), "{text}");
+    let not_elf = naam.path("naam.toml");
+    let (code, text) = naam.code(&format!("handler load --app kv {} --json", not_elf.display()));
+    let error: Value = serde_json::from_str(&text).unwrap();
+    assert!(code == Some(1) && error["error"]["cause"].as_str().unwrap().contains("not-elf"), "{text}");
+    assert_eq!(naam.run(&format!("check {}", not_elf.display())).status.code(), Some(4));
+    assert_eq!(naam.run("check --builtin mica_set --kernel").status.code(), Some(0));
+    assert_eq!(naam.code("bench ycsb --workload Q").0, Some(2));
+}
