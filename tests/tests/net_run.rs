@@ -25,7 +25,8 @@ impl Folder {
     fn data(&self) -> PathBuf {
         let mut text = String::new();
         for i in 0..PAIRS {
-            let key = format!("{i:01$}", 1 + i % 64);
+            let width = 1 + i % 64;
+            let key = format!("{i:0width$}");
             let value: String = format!("{i} äöü ").chars().cycle().take(i * 7 % 601).collect();
             text.push_str(&format!("{key}\t{value}\n"));
         }
