@@ -17,7 +17,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`serve`] | from start to stop: locks, adoption, privileges, sockets, signals |
+//! | [`mod@serve`] | from start to stop: locks, adoption, privileges, sockets, signals |
 //! | `daemon` | requests of the control plane, one by one |
 //! | `host` | what the instance consists of; one thread owns it |
 //! | `adopt` | start: what the configuration wants, what the kernel still has, what is left to do |
