@@ -284,6 +284,15 @@ impl Reply {
 }
 
 impl Network {
+    /// The sum of the pseudo-header that a UDP checksum in `frame` begins with.
+    pub fn pseudo_sum(&self, frame: &[u8]) -> u16 {
+        let udp = self.header_len() - 8;
+        let mut pseudo = frame[udp - if self.v6 { 32 } else { 8 }..udp].to_vec();
+        pseudo.extend([0, 17]);
+        pseudo.extend(&frame[udp + 4..udp + 6]);
+        sum(&pseudo)
+    }
+
     /// Demands that `reply` is `request` on its way back: addresses and ports swapped, everything
     /// else of the network's headers as it was, the same length, and a checksum that receivers take.
     ///

@@ -5,7 +5,7 @@ use naam_abi::wire::Status;
 use naam_loader::Hook;
 use naam_sys::{Map, Mapping};
 use naam_tests::bench::{Bench, SESSION, port, region};
-use naam_tests::frame::{Message, Network, Reply, Request, sum};
+use naam_tests::frame::{Message, Network, Reply, Request};
 use naam_tests::handlers::handler;
 use naam_tests::verdict::Verdict;
 
@@ -177,10 +177,7 @@ fn a_checksum_to_be_filled_in_stays_so_at_tc_only() {
             let network = Network { v6, ..Network::v4(port(STAINER, 0)) };
             let mut frame = network.frame(&echo_request(b"partial!"));
             let udp = network.header_len() - 8;
-            let mut pseudo = if v6 { frame[udp - 32..udp].to_vec() } else { frame[udp - 8..udp].to_vec() };
-            pseudo.extend([0, 17]);
-            pseudo.extend(&frame[udp + 4..udp + 6]);
-            let partial = sum(&pseudo).to_be_bytes();
+            let partial = network.pseudo_sum(&frame).to_be_bytes();
             frame[udp + 6..udp + 8].copy_from_slice(&partial);
             let outcome = bench.judge(STAINER.into(), &frame);
             if bench.hook == Hook::Xdp {

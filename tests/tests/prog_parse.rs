@@ -1,9 +1,11 @@
 //! The parse table: what passes untouched, what is dropped and counted, what is answered.
 
 use naam_abi::stats::Drop;
+use naam_admission::admit;
 use naam_loader::Hook;
-use naam_tests::bench::{Bench, SESSION, port};
+use naam_tests::bench::{Bench, SESSION, port, region};
 use naam_tests::frame::{Message, Network, Request, sign};
+use naam_tests::objects;
 use naam_tests::verdict::Verdict;
 
 const APP: u16 = 3;
@@ -302,7 +304,7 @@ fn every_malformed_header_is_dropped_for_its_reason() {
 }
 
 #[test]
-fn every_lie_of_a_message_is_dropped_before_anything_runs() {
+fn every_lie_of_a_message_is_dropped_before_anything_has_an_effect() {
     let first = DATAGRAM + 48;
     let lie = |change: fn(&mut Vec<u8>)| signed(&v4(), datagram(), change);
     let cases: Vec<(&str, Vec<u8>)> = vec![
@@ -322,9 +324,20 @@ fn every_lie_of_a_message_is_dropped_before_anything_runs() {
         ("a lie in the last message only", lie(|d| d[48 + 32 + 16 + 17] = 2)),
     ];
     for bench in benches() {
+        let memory = region(2 << 20, 1);
+        let counter = admit(&objects::read("counter")).expect("our own handler");
+        bench.load((APP, 17, 1), &counter, &[&memory]).unwrap_or_else(|error| panic!("{error}"));
         for (what, frame) in &cases {
             assert!(frame.len() > first);
-            bench.judge(APP.into(), frame).assert_dropped(Drop::Message, &format!("{}, {what}", bench.name()));
+            let what = format!("{}, {what}", bench.name());
+            bench.judge(APP.into(), frame).assert_dropped(Drop::Message, &what);
+            // The same to a handler that writes: not even a first step runs.
+            let mut frame = frame.clone();
+            put_le(&mut frame, DATAGRAM + 10, 17);
+            sign(&mut frame[DATAGRAM..]);
+            let outcome = bench.judge(APP.into(), &frame);
+            outcome.assert_dropped(Drop::Message, &what);
+            assert_eq!((outcome.stats.steps, outcome.statuses()), (0, vec![]), "{what}");
         }
     }
 }
