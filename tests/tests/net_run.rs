@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use naam_testbed::Topology;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -113,79 +114,109 @@ fn main_job(hook: &str, attached: &str, transport: &str, carried: &str) {
 }
 
 #[test]
-fn at_xdp_over_af_xdp() {
+fn at_xdp() {
     main_job("xdp", "xdp-native", "auto", "af_xdp");
 }
 
 #[test]
-fn at_xdp_over_udp() {
-    main_job("auto", "xdp-native", "udp", "udp");
+fn at_tc() {
+    main_job("tc", "tc", "udp", "udp");
 }
 
-#[test]
-fn at_tc_over_af_xdp() {
-    main_job("tc", "tc", "af-xdp", "af_xdp");
+/// A run that would go on for minutes.
+struct Serving {
+    child: Child,
+    lines: BufReader<ChildStdout>,
 }
 
-/// A run that would go on for a minute, once it serves.
-fn serving(arguments: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut command = xtask_run(&format!("--records 1000 --seconds 60 {arguments}"));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("ready") {
-        line.clear();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it served: {:?}", child.wait());
+impl Serving {
+    /// Starts it and reads on until a line begins with `words`.
+    fn start(mut command: Command, words: &str) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut run = Self { child, lines };
+        let mut line = String::new();
+        while !line.starts_with(words) {
+            line.clear();
+            assert!(run.lines.read_line(&mut line).unwrap() > 0, "it ended before it served: {:?}", run.child.wait());
+        }
+        assert!(!remains(run.pid()).is_empty());
+        run
     }
-    assert!(!remains(child.id()).is_empty());
-    (child, lines)
-}
 
-fn end(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
-}
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
 
-#[test]
-fn nothing_stays_behind_a_signal() {
-    for signal in [Signal::INT, Signal::TERM] {
-        let (mut child, mut lines) = serving("");
-        end(&child, signal);
-        let status = child.wait().unwrap();
+    /// Whether it ended well, and what it said besides.
+    fn end(mut self, signal: Signal) -> (bool, String) {
+        kill_process(Pid::from_raw(self.pid() as i32).unwrap(), signal).unwrap();
         let mut rest = String::new();
-        lines.read_to_string(&mut rest).unwrap();
-        assert!(!status.success(), "{rest}");
-        assert_eq!(remains(child.id()), [""; 0], "{rest}");
+        self.lines.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().success(), rest)
     }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Of a failed test; it cleans up behind itself.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process(Pid::from_raw(self.pid() as i32).unwrap(), Signal::TERM);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[test]
+fn nothing_stays_behind_ctrl_c() {
+    let run = Serving::start(xtask_run("--records 1000 --seconds 300"), "ready");
+    let pid = run.pid();
+    let (well, rest) = run.end(Signal::INT);
+    assert!(!well, "{rest}");
+    assert_eq!(remains(pid), [""; 0], "{rest}");
 }
 
 #[test]
 fn the_next_run_removes_what_a_killed_one_left() {
-    for arguments in ["", "--keep"] {
-        let (mut child, _) = serving(arguments);
-        end(&child, Signal::KILL);
-        child.wait().unwrap();
-        assert!(!remains(child.id()).is_empty());
-        // As at the start of any run; only this one's name, because others may be kept on purpose.
-        let (_, output) = succeed(&format!("--stop run{}", child.id()));
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains(&format!("stopped run{}", child.id())), "{text}");
-        assert_eq!(remains(child.id()), [""; 0], "{text}");
-    }
+    let mut run = Serving::start(xtask_run("--records 1000 --seconds 300"), "ready");
+    let pid = run.pid();
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    assert!(!remains(pid).is_empty());
+    // It begins like any other; with a name, because others may be kept on purpose.
+    let (_, output) = succeed(&format!("--stop run{pid}"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!("stopped run{pid}")), "{text}");
+    assert_eq!(remains(pid), [""; 0], "{text}");
 }
 
 #[test]
 fn a_kept_run_serves_until_it_is_stopped() {
-    let (pid, output) = succeed("--records 1000 --seconds 1 --keep");
+    let (pid, output) = succeed("--records 1000 --seconds 1 --transport udp --keep");
     let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("xdp-native: native XDP is the fastest way") && text.contains("transport  udp"), "{text}");
     let command = text.lines().find(|line| line.contains(" store get ")).unwrap_or_else(|| panic!("no way in\n{text}"));
-    let words: Vec<_> = command.split_whitespace().collect();
     // YCSB's first key.
-    let words = words.iter().map(|word| if *word == "KEY" { "user6284781860667377211" } else { word });
-    let words: Vec<_> = words.collect();
+    let command = command.replace(" KEY ", " user6284781860667377211 ");
+    let words: Vec<_> = command.split_whitespace().collect();
     let read = Command::new(words[0]).args(&words[1..]).output().unwrap();
     assert!(read.status.success() && !read.stdout.is_empty(), "{words:?}: {read:?}");
     let (_, stopped) = succeed(&format!("--stop run{pid}"));
     let stopped = String::from_utf8_lossy(&stopped.stdout);
     assert!(stopped.contains(&format!("stopped run{pid}")), "{stopped}");
     assert_eq!(remains(pid), [""; 0]);
+}
+
+#[test]
+fn an_interface_is_served_as_it_can_be_and_left_as_it_was() {
+    let topology = Topology::builder().build().unwrap();
+    let run = xtask_run("--iface lo --role host");
+    // The loopback device of the namespace: its driver has no native XDP.
+    let mut command = topology.host().command(run.get_program());
+    command.args(run.get_args()).current_dir(run.get_current_dir().unwrap()).env_remove("NAAM_BPF_DIR");
+    let run = Serving::start(command, "served     lo at tc: the driver has no native XDP");
+    let pid = run.pid();
+    let (well, rest) = run.end(Signal::TERM);
+    assert!(well && rest.contains("lo is as before"), "{rest}");
+    assert_eq!(remains(pid), [""; 0], "{rest}");
 }

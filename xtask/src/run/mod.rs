@@ -31,7 +31,7 @@ pub use self::options::Options;
 use self::{
     child::Interrupt,
     client::Client,
-    config::{Config, Store},
+    config::{Config, FUNCTIONS, Store},
     daemon::Daemon,
     instance::Instance,
     report::Report,
@@ -94,6 +94,7 @@ fn in_namespaces(naam: &Path, objects: &Path, store: Store, options: &Options) -
     println!("{:10} {} and {}, joined by {DEVICE}", "namespaces", topology.client().name(), topology.host().name());
 
     let config = write_config(&instance, DEVICE, objects, store, options)?;
+    println!("{:10} the kernel verifies {} functions for XDP and for TC; it takes seconds", "loading", FUNCTIONS.len());
     let daemon = Daemon::start(naam, Some(topology.host()), &instance, &config, &interrupt)?;
     let attachment = daemon.attachment()?;
     println!("{:10} {DEVICE} at {}: {}", "served", attachment.hook, attachment.reason);
