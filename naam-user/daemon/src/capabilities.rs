@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 
 use caps::errors::CapsError;
@@ -123,18 +123,20 @@ pub fn lift_memory_lock() {
     }
 }
 
-/// Gives directories with all that is in them to a user.
+/// Gives directories with all that is in them to a user. Links are given themselves, never followed:
+/// an earlier daemon of that user may have been made to leave one. A directory is read before it is
+/// given away: without CAP_DAC_OVERRIDE it could not be afterwards.
 pub fn give(account: &Account, directory: &Path) -> io::Result<()> {
-    chown(directory, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
+    let (uid, gid) = (Some(account.uid.as_raw()), Some(account.gid.as_raw()));
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             give(account, &entry.path())?;
         } else {
-            chown(entry.path(), Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
+            lchown(entry.path(), uid, gid)?;
         }
     }
-    Ok(())
+    lchown(directory, uid, gid)
 }
 
 /// Keeps the capabilities in `keep` and no other, in every set, for ever: they cannot come back, not
