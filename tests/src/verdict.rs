@@ -101,8 +101,7 @@ impl Outcome {
         assert_eq!(self.stats, AppStats::ZERO, "{what}: a frame that is not ours was counted");
     }
 
-    /// Demands a drop for `reason`, counted once, and nothing else counted but the datagram. Only of
-    /// a datagram whose messages lie, a reading handler may have run first steps: they have no effect.
+    /// Demands a drop for `reason`, counted once, and nothing else counted but the datagram.
     ///
     /// # Panics
     /// Otherwise.
@@ -111,9 +110,6 @@ impl Outcome {
         assert_eq!((&self.verdict, self.drops()), (&Verdict::Drop, vec![(DROP_NAMES[reason as usize], 1)]), "{what}");
         let mut rest = self.stats;
         rest.drops = [0; 16];
-        if reason == Drop::Message {
-            (rest.steps, rest.statuses) = (0, [0; 32]);
-        }
         assert_eq!(rest, AppStats { datagrams: 1, ..AppStats::ZERO }, "{what}: counted as something else, too");
     }
 

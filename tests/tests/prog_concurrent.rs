@@ -105,7 +105,7 @@ fn exchanges_from_two_cpus_form_one_chain() {
 #[test]
 fn replaced_under_load_nothing_is_lost_or_mixed() {
     let builds = [handler_with("answer", &["-DANSWER=2"]), handler_with("answer", &["-DANSWER=1"])];
-    let replacements: u16 = if soak() { 500 } else { 25 };
+    let replacements: u16 = if soak() { 500 } else { 15 };
     for hook in Hook::ALL {
         for any_version in [true, false] {
             let stage = Stage::new(hook, true, &builds[1]);
