@@ -33,7 +33,7 @@ enum Command {
     Run(run::Options),
     /// Write real data for `run --data`: Debian's packages, more than 100,000 pairs
     Data {
-        /// The file, KEY<tab>VALUE a line
+        /// The file: a key, a tab and a value on each line
         file: std::path::PathBuf,
     },
     /// Check format, clippy (host and BPF), documentation, and the repository's own rules

@@ -36,7 +36,7 @@ pub trait Frame: Copy {
     /// Address behind the last byte that can be accessed directly.
     fn end(self) -> usize;
     /// Bytes of the whole frame, directly accessible or not.
-    fn len(self) -> u64;
+    fn length(self) -> u64;
     /// The kernel's context.
     fn context(self) -> *mut c_void;
     /// Makes the first `bytes` bytes directly accessible and writable; false if the kernel cannot.
@@ -94,7 +94,7 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
-    fn len(self) -> u64 {
+    fn length(self) -> u64 {
         (self.end() - self.start()) as u64
     }
 
@@ -150,7 +150,7 @@ impl Frame for TcFrame {
     }
 
     #[inline(always)]
-    fn len(self) -> u64 {
+    fn length(self) -> u64 {
         // SAFETY: the kernel's context, valid while the program runs.
         u64::from(unsafe { (*self.0).len })
     }

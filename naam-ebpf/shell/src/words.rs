@@ -32,7 +32,7 @@ impl Words {
     /// Gives the next words to `each`; false when none is left or the frame is shorter.
     #[inline(always)]
     pub fn take<F: Frame>(&mut self, frame: F, mut each: impl FnMut(u64)) -> bool {
-        // SAFETY (of both accesses): this CPU's visit.
+        // SAFETY: this CPU's visit.
         let left = unsafe { self.left.read_volatile() };
         let at = self.end.wrapping_sub(left);
         let taken = if left >= (STRIDE * 8) as u64 {

@@ -131,7 +131,7 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
     if payload > DATAGRAM_BYTES as u64 {
         return Parsed::Drop(app, Drop::Length);
     }
-    if at + payload > frame.len() {
+    if at + payload > frame.length() {
         return Parsed::Drop(app, Drop::Length);
     }
     if !frame.linear((at + payload) as u32) {

@@ -105,7 +105,7 @@ pub fn release(session: u32, slot: u32, sequence: u32) {
 #[inline(always)]
 pub fn recall(entry: *mut SlotEntry, word: u64, message: &mut NaamMsg, fence: *mut u64) -> Option<(u16, u32)> {
     const { assert!(SLOT_REPLY_BYTES <= REPLY_BYTES) };
-    // SAFETY (of every access): a live map value. Its fields may change under us: each is read
+    // SAFETY: a live map value. Its fields may change under us: each is read
     // once, and what was read counts only if the word is still the same afterwards.
     let (code, status, reply_len) = unsafe {
         if has(PROGRAM_WEAKLY_ORDERED) {
