@@ -292,6 +292,25 @@ fn a_datagram_of_sets() {
     assert_eq!(store.audit().leaked(), 0);
 }
 
+#[test]
+fn datagrams_of_one_key() {
+    // All messages want the same list of free blocks and the same entry, at the same step.
+    for count in 2..=32 {
+        let store = Store::new(1 << 20, 8);
+        let calls: Vec<_> = (0..count).map(|i| (b"hot".to_vec(), Call::Set(vec![i; 100]))).collect();
+        for round in 0..20 {
+            let mut visits: Vec<_> =
+                calls.iter().map(|(key, call)| WordVisit::new(call.message(store.geometry, key))).collect();
+            let outcomes = in_step(&store, &calls, &mut visits);
+            assert!(
+                outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Stored(_))),
+                "{count} in round {round}: {outcomes:?}"
+            );
+        }
+        assert_eq!(store.audit().leaked(), 0, "{count} messages");
+    }
+}
+
 /// Runs a datagram's messages to their ends, a step of each in turn: steps taken and outcomes.
 fn in_step(store: &Store, calls: &[(Vec<u8>, Call)], visits: &mut [WordVisit<View1k>]) -> Vec<(u32, Outcome)> {
     let mut statuses: Vec<Option<Status>> = vec![None; visits.len()];

@@ -1,12 +1,12 @@
 //! Blocks: taken from a list of free ones or from the heap's unused part, and freed.
 
-use naam_abi::limits::REGION_VALUE_MAX;
+use naam_abi::limits::{REGION_VALUE_MAX, STEPS_MAX};
 use naam_handler::{Msg, View1k};
 
 use super::{
     Code,
     layout::{Block, CLASS_MAX, Geometry, LINE_BYTES, LINES, SLOTS, line, list_of},
-    write::{Count, Op, class_wanted, count, end_without_effect, geometry, set_count, state},
+    write::{Count, LATE, Op, class_wanted, count, end_without_effect, geometry, set_count, state},
 };
 
 /// A line of heads was read: the first tells the store's geometry too.
@@ -152,8 +152,9 @@ pub(super) fn loose(m: &Msg) -> Block {
 #[inline(always)]
 pub(super) fn settle(m: &mut Msg) -> Op {
     let block = loose(m);
-    if block.0 == 0 || geometry(m).is_cache() || !is_in_heap(m, block) || m.step >= naam_abi::limits::STEPS_MAX - 1 {
-        return if count(m, Count::Result) == 0 { Op::Scan } else { Op::Settle };
+    let end = if count(m, Count::Result) == 0 { Op::Scan } else { Op::Settle };
+    if block.0 == 0 || geometry(m).is_cache() || !is_in_heap(m, block) {
+        return end;
     }
     // The list in hand is as good as any of the same class.
     if m.state[state::HEAD_AT] / (LINES * LINE_BYTES) != block.class() {
@@ -161,12 +162,29 @@ pub(super) fn settle(m: &mut Msg) -> Op {
         m.state[state::HEAD_AT] = line(block.class(), number) + list * 8;
         m.state[state::HEAD] = 0;
     }
+    // Messages of one key, side by side, all have the same in hand; their blocks lead them to others, and on from there.
+    let crowded = count(m, Count::Crowded);
+    let (number, list) = list_of((block.number() + crowded).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let other = line(block.class(), number) + list * 8;
+    if (crowded != 0 || m.step >= LATE) && m.state[state::HEAD_AT] != other {
+        m.state[state::HEAD_AT] = other;
+        m.state[state::HEAD] = 0;
+    }
+    // The last step can do nothing but end; to free takes an op before it, or two. The block is lost otherwise.
+    let ops = if m.state[state::HEAD] == 0 { 1 } else { 2 };
+    if m.step + ops >= STEPS_MAX {
+        return end;
+    }
     if m.state[state::HEAD] == 0 { Op::Free } else { Op::WriteNext }
 }
 
 #[inline(always)]
 pub(super) fn freed(m: &mut Msg) -> Op {
     if !m.exchanged() {
+        // To have taken a list in use for an empty one is no sign of others.
+        if m.state[state::HEAD] != 0 {
+            set_count(m, Count::Crowded, count(m, Count::Crowded) + 1);
+        }
         m.state[state::HEAD] = m.found();
         return Op::Settle;
     }

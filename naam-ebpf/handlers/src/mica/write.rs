@@ -88,6 +88,8 @@ pub(super) enum Count {
     Yields = 24,
     /// 1 while a block for a bucket is wanted.
     Bucket = 32,
+    /// How often another message was faster to free a block to the same list.
+    Crowded = 40,
 }
 
 #[inline(always)]
@@ -154,7 +156,7 @@ pub(super) enum Op {
 }
 
 /// From this step on a message only cleans up after itself.
-const LATE: u32 = STEPS_MAX - 9;
+pub(super) const LATE: u32 = STEPS_MAX - 9;
 
 #[inline(always)]
 fn step<const KIND: u32>(m: &mut Msg, v: &View1k) -> Step {
