@@ -87,11 +87,12 @@ fn remains(pid: u32) -> Vec<String> {
     found
 }
 
-fn main_job(hook: &str, attached: &str, transport: &str, carried: &str) {
+fn main_job(hook: &str, attached: &str, transport: &str, carried: &str, workload: &str) {
     let folder = Folder::new(hook);
     let (data, json) = (folder.data(), folder.0.join("summary.json"));
     let (data, json) = (data.display(), json.display());
-    let line = format!("--data {data} --seconds 1 --hook {hook} --transport {transport} --json {json}");
+    let line =
+        format!("--data {data} --seconds 1 --hook {hook} --transport {transport} --workload {workload} --json {json}");
     let (pid, output) = succeed(&line);
     let summary: Value = serde_json::from_slice(&std::fs::read(folder.0.join("summary.json")).unwrap()).unwrap();
     let count = |key: &str| summary[key].as_u64().unwrap_or_else(|| panic!("no {key} in {summary:#}"));
@@ -115,12 +116,12 @@ fn main_job(hook: &str, attached: &str, transport: &str, carried: &str) {
 
 #[test]
 fn at_xdp() {
-    main_job("xdp", "xdp-native", "auto", "af_xdp");
+    main_job("xdp", "xdp-native", "auto", "af_xdp", "B");
 }
 
 #[test]
 fn at_tc() {
-    main_job("tc", "tc", "udp", "udp");
+    main_job("tc", "tc", "udp", "udp", "A");
 }
 
 /// A run that would go on for minutes.
