@@ -7,7 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`objects`] | the BPF objects of this build |
-//! | [`bench`] | one instance of the datapath, its own pins, torn down at the end |
+//! | [`mod@bench`] | one instance of the datapath, its own pins, torn down at the end |
 //! | [`frame`] | frames crafted byte by byte, independent of the product's own encoder |
 //! | [`handlers`] | handlers in C that do what their arguments say, however wrong |
 //! | [`cpus`] | threads on CPUs of their own |
