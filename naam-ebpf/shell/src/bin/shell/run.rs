@@ -1,10 +1,9 @@
 //! Run: a datagram's messages advance side by side.
 //!
 //! One flat loop makes all passes: *begin* checks every message and takes its arguments in, before
-//! any has an effect, and runs the first step of read-only handlers; then *touch* (load a word at
-//! every pending READ, so that cache misses overlap) and *advance* (perform the op, run the
-//! handler's next step) take turns until all are served. The loop's position lives in map memory,
-//! where the verifier does not follow it.
+//! any has an effect; then *touch* (load a word at every pending READ, so that cache misses overlap)
+//! and *advance* (perform the op, run the handler's next step) take turns until all are served. The
+//! loop's position lives in map memory, where the verifier does not follow it.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use naam_abi::{
