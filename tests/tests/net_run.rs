@@ -87,6 +87,20 @@ fn remains(pid: u32) -> Vec<String> {
     found
 }
 
+#[test]
+fn a_faulty_line_is_named_and_can_be_passed_over() {
+    let folder = Folder::new("faulty");
+    let (data, json) = (folder.0.join("faulty.csv"), folder.0.join("summary.json"));
+    std::fs::write(&data, format!("a,1\n{},too long a key\nb,\"2, and a half\"\n", "k".repeat(65))).unwrap();
+    let line = format!("--data {} --seconds 1 --json {}", data.display(), json.display());
+    let output = xtask_run(&line).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("line 2") && errors.contains("--skip-faulty"), "{errors}");
+    succeed(&format!("{line} --skip-faulty"));
+    let summary: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&summary["data"]["faulty"], &summary["data"]["keys"]), (&1.into(), &2.into()), "{summary:#}");
+}
+
 fn main_job(hook: &str, attached: &str, transport: &str, carried: &str, workload: &str) {
     let folder = Folder::new(hook);
     let (data, json) = (folder.data(), folder.0.join("summary.json"));

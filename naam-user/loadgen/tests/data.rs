@@ -110,7 +110,7 @@ fn every_fault_is_named_with_its_line() {
         let strict = read(name, text.as_bytes(), Policy::Strict).expect_err("line 2 is faulty");
         assert_eq!(
             strict.to_string(),
-            format!("data file {name}, line 2: the key is empty; mend it, or skip such lines")
+            format!("data file {name}, line 2: the key is empty; mend it, or skip such lines (--skip-faulty)")
         );
     }
     assert_eq!(faults("x.csv", b"a,1\nb,\"2\nc,3\n"), [(2, LineFault::QuoteOpen)]);

@@ -85,10 +85,13 @@ impl<'a> Client<'a> {
             Some(data) => command.arg("--data").arg(data),
             None => command.args(["--records", &options.records.to_string()]),
         };
+        if options.skip_faulty {
+            command.arg("--skip-faulty");
+        }
         command.stdin(Stdio::null()).stdout(file);
         let status = Process::start(&mut command)?.wait(interrupt)?;
         if !status.success() && status.code() != Some(MET_ERRORS) {
-            bail!("`{}` failed ({status})", process::shown(&command));
+            bail!("the client failed ({status}) for the reason above; it was `{}`", process::shown(&command));
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("`{}` printed no summary", process::shown(&command)))

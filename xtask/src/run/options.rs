@@ -10,6 +10,9 @@ pub struct Options {
     /// Fill the store from this file: a key and a value a line, with a tab or a comma between
     #[arg(long, value_name = "FILE", conflicts_with = "records")]
     pub data: Option<PathBuf>,
+    /// With --data: pass over faulty lines (no pair, too long a key or value) and count them
+    #[arg(long, requires = "data")]
+    pub skip_faulty: bool,
     /// Without --data: how many records YCSB generates
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub records: u64,
@@ -35,7 +38,7 @@ pub struct Options {
     #[arg(long, exclusive = true, num_args = 0..=1, value_name = "RUN")]
     pub stop: Option<Option<String>>,
     /// Serve on this interface instead of making namespaces; until Ctrl-C
-    #[arg(long, value_name = "IF", requires = "role", conflicts_with_all = ["data", "workload", "seconds", "transport", "json"])]
+    #[arg(long, value_name = "IF", requires = "role", conflicts_with_all = ["data", "skip_faulty", "workload", "seconds", "transport", "json"])]
     pub iface: Option<String>,
     /// What this machine is on that interface
     #[arg(long, requires = "iface")]

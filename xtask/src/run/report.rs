@@ -103,7 +103,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, text: String| writeln!(f, "  {name:10} {text}");
         if let Some(data) = self.summary.get("data") {
-            row("data", format!("{} pairs, {} keys", shown(&data["pairs"]), shown(&data["keys"])))?;
+            let faulty = match data["faulty"].as_u64() {
+                None | Some(0) => String::new(),
+                Some(_) => format!(", {} faulty lines passed over", shown(&data["faulty"])),
+            };
+            row("data", format!("{} pairs, {} keys{faulty}", shown(&data["pairs"]), shown(&data["keys"])))?;
         }
         for (key, name) in PHASES {
             if let Some(phase) = self.summary.get(key) {

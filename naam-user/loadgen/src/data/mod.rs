@@ -70,7 +70,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A faulty line, and the policy is [`Policy::Strict`].
-    #[error("data file {path}, line {line}: {fault}; mend it, or skip such lines")]
+    #[error("data file {path}, line {line}: {fault}; mend it, or skip such lines (--skip-faulty)")]
     Line {
         /// The file.
         path: PathBuf,
