@@ -94,6 +94,11 @@ impl Step {
         })
     }
 
+    /// Whether the step asks for a memory op, rather than ending the message.
+    pub const fn is_op(self) -> bool {
+        !matches!(self, Self::Done | Self::Fail)
+    }
+
     /// Whether the step changes memory.
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Cas | Self::Faa)

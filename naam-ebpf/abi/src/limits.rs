@@ -4,6 +4,8 @@
 pub const MESSAGES_MAX: usize = 32;
 /// Steps a message may take at one visit to a site.
 pub const STEPS_MAX: u32 = 32;
+/// Steps a message may take at all sites together; one that has run more is not carried on.
+pub const STEPS_TOTAL_MAX: u32 = 255;
 /// Sites a message may pass before it is failed.
 pub const HOPS_MAX: u8 = 8;
 /// Apps (tenants) of one host.
@@ -108,6 +110,7 @@ const _: () = {
     assert!(BUILTIN_FUNCTIONS as usize <= FUNCTIONS_MAX);
     assert!(REGION_BYTES_MAX / REGION_VALUE_MAX <= 8);
     assert!(MESSAGES_MAX.is_power_of_two());
+    assert!(STEPS_TOTAL_MAX >= STEPS_MAX * (HOPS_MAX as u32 - 1));
 };
 
 #[cfg(test)]

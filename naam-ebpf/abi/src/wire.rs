@@ -29,17 +29,30 @@
 //! 14 u16 status     replies: Status; requests: 0
 //! 16 u8  step       carried messages: the pending Step
 //! 17 u8  flags      MESSAGE_*
-//! 18 u8  steps      steps run so far
+//! 18 u8  steps      steps run so far, at all sites
 //! 19 u8  hops       sites passed
 //! 20 u16 arg_len    bytes of arguments
-//! 22 u16 reply_len  replies: bytes of reply
+//! 22 u16 reply_len  replies: bytes of reply; carried messages: bytes of reply so far
 //! 24 u16 room       bytes that follow this header, a multiple of 8
 //! 26 u8  state_len  carried messages: 8-byte words of state
-//! 27 u8  0
+//! 27 u8  reply_max  carried messages: 8-byte words of the longest reply; else 0
 //! 28 u32 sent       the client's send stamp, echoed
 //! 32 .. 32 + room   requests: arguments; replies: reply;
-//!                   carried: arguments (padded to 8) | op (40 bytes) | state
+//!                   carried: arguments (padded to 8) | op (40 bytes) | state | reply (padded to 8), see Carried
 //! ```
+//!
+//! | kind | way | its messages |
+//! |---|---|---|
+//! | Request | client → site | flags 0: arguments |
+//! | Reply | site → client | SERVED: a reply |
+//! | Continue | client → home | flags 0: fresh, as in a Request; CARRIED: taken in where they were cut |
+//! | Pushback | home → client | SERVED: a reply; CARRIED: cut here before it had any effect, the client goes on with it |
+//! | Error | site → client | as they came; none was run |
+//!
+//! Home believes nothing of a carried message: it is taken for arguments that the client made up. Its ops are checked
+//! against what the session may do *both* through handlers and by one-sided functions, so nobody gains by inventing a
+//! state. A message that has had an effect never leaves home. A Continue of a writing function claims its slot and
+//! sequence as its Request would have; whichever copy comes first runs.
 //!
 //! The sender makes `room` the larger of what it sends and what it expects back: a reply has
 //! exactly the length of its request, so no site ever grows a frame and no spoofed source gains
@@ -47,6 +60,9 @@
 
 use crate::limits::{ARGS_BYTES, DATAGRAM_BYTES, MESSAGES_MAX};
 use crate::siphash::{Key, SipHash};
+
+mod carried;
+pub use carried::{CARRIED_BYTES_MAX, CARRIED_BYTES_PLAIN, Carried, Op};
 
 /// First four bytes of every datagram.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"NAAM");
@@ -63,7 +79,7 @@ pub const TAG_OFFSET: usize = 40;
 
 /// [`Message::flags`]: the message has been served; sites on the way leave it alone.
 pub const MESSAGE_SERVED: u8 = 1;
-/// [`Message::flags`]: the room holds arguments, op and state.
+/// [`Message::flags`]: the room holds a [`Carried`] message.
 pub const MESSAGE_CARRIED: u8 = 2;
 /// [`Message::flags`]: the reply comes from the slot's cache; the message had run before.
 pub const MESSAGE_DUPLICATE: u8 = 4;
@@ -76,9 +92,9 @@ pub enum Kind {
     Request = 1,
     /// Site to client: every message answered.
     Reply = 2,
-    /// Between sites, or client to home: messages with state, to go on.
+    /// Client to home: messages to run, some of them [`Carried`].
     Continue = 3,
-    /// Site to client: messages with state, for the client to go on with.
+    /// Home to client: messages answered, some of them [`Carried`], for the client to go on with.
     Pushback = 4,
     /// Site to client: nothing was run; `status` of the header says why.
     Error = 5,
@@ -251,6 +267,7 @@ pub struct Message {
     pub reply_len: u16,
     pub room: u16,
     pub state_len: u8,
+    pub reply_max: u8,
     pub sent: u32,
 }
 
@@ -379,7 +396,7 @@ impl Message {
         out[22..24].copy_from_slice(&self.reply_len.to_le_bytes());
         out[24..26].copy_from_slice(&self.room.to_le_bytes());
         out[26] = self.state_len;
-        out[27] = 0;
+        out[27] = self.reply_max;
         out[28..32].copy_from_slice(&self.sent.to_le_bytes());
     }
 
@@ -402,6 +419,7 @@ impl Message {
             reply_len: u16_at(bytes, 22),
             room: u16_at(bytes, 24),
             state_len: bytes[26],
+            reply_max: bytes[27],
             sent: u32_at(bytes, 28),
         };
         let room = usize::from(message.room);
