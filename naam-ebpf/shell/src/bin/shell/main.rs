@@ -15,10 +15,13 @@ use naam_shell::{
     loops::{BpfLoop, MayGoto},
 };
 
+mod begin;
 mod config;
+mod finish;
 mod maps;
 mod resolve;
 mod run;
+mod scratch;
 mod slot;
 
 use run::run;

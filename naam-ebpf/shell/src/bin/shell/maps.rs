@@ -11,7 +11,7 @@ use naam_abi::{
 
 use naam_shell::maps::MMAPABLE;
 
-use crate::run::Scratch;
+use crate::scratch::Scratch;
 
 /// Request slots by session and slot number.
 #[btf_map]
