@@ -11,9 +11,6 @@ use crate::control::{Daemon, expect_reply};
 use crate::failure::Failure;
 use crate::options::Global;
 
-/// Times that an operation is repeated while others are in its way ([`Code::Retry`](naam_handlers::mica::Code)).
-pub const RETRIES_MAX: u32 = 64;
-
 /// The functions of a store, as far as the app serves them.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {

@@ -1,5 +1,7 @@
 //! `naam store`: a MICA store, by hand.
 
+use std::time::Instant;
+
 use clap::{Args, Subcommand};
 use naam_client::{Call, CallError, ClientError, Function, Options, OwnedReply, Shard};
 use naam_handlers::mica::layout::Geometry;
@@ -187,9 +189,14 @@ fn ask(
 ) -> anyhow::Result<OwnedReply> {
     let shard = Shard::Hash(hash(key.as_bytes()));
     let reply_room = Some(reply_room as u16);
-    let call = Call { function, shard, args, reply_room, timeout: connect.timeout() };
-    for _ in 0..mica::RETRIES_MAX {
-        match connected.client.call(&call) {
+    let deadline = Instant::now() + connect.timeout();
+    loop {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            let failure = Failure::new("change", format!("key {key:?}"), "others change it all the time");
+            return Err(failure.way_out("ask again, or take a longer --timeout-ms").into());
+        }
+        match connected.client.call(&Call { function, shard, args, reply_room, timeout }) {
             Ok(reply) if reply.code == Code::Retry as u32 => {}
             Err(ClientError::Call(CallError::Failed { code })) => {
                 let cause = Code::from_code(code).map_or(format!("code {code}"), |code| code.name().to_owned());
@@ -199,7 +206,6 @@ fn ask(
             answered => return Ok(answered?),
         }
     }
-    Err(Failure::new("change", format!("key {key:?}"), "others change it all the time").way_out("ask again").into())
 }
 
 fn answer(output: Output, key: String, reply: &OwnedReply, value: Option<&[u8]>) -> anyhow::Result<()> {

@@ -8,7 +8,6 @@ use naam_handlers::mica::{Code, WRITE_REPLY_MAX, args, hash::hash};
 use naam_loadgen::target::{Busy, Failure, Op, Outcome, Target, TargetError};
 
 use crate::client::Connected;
-use crate::mica::RETRIES_MAX;
 
 /// How operations become calls.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +30,8 @@ struct Pending {
     token: u64,
     is_read: bool,
     hash: u64,
-    retries: u32,
+    /// When it is given up.
+    deadline: Option<Instant>,
     args: Vec<u8>,
 }
 
@@ -77,6 +77,7 @@ impl StoreTarget {
     /// Gives an operation to the client, or back.
     fn send(&mut self, operation: Pending) -> Result<(), Pending> {
         let Plan { get, set, value_max, timeout, .. } = self.plan;
+        let timeout = operation.deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
         let (function, room) = if operation.is_read { (get, 8 + value_max) } else { (set, WRITE_REPLY_MAX) };
         let shard = Shard::Hash(operation.hash);
         let call = Call { function, shard, args: &operation.args, reply_room: Some(room as u16), timeout };
@@ -95,7 +96,7 @@ impl Target for StoreTarget {
     fn submit(&mut self, op: &Op<'_>, token: u64) -> Result<(), Busy> {
         let Some(mut operation) = self.spare.pop() else { return Err(Busy) };
         operation.token = token;
-        operation.retries = 0;
+        operation.deadline = None;
         operation.args.resize(args::WRITE_ARGS_MAX, 0);
         let (key, len) = match *op {
             Op::Read { key } | Op::Scan { key, .. } => {
@@ -115,7 +116,7 @@ impl Target for StoreTarget {
         })
     }
 
-    fn poll(&mut self, _now: Instant, done: &mut dyn FnMut(u64, Outcome<'_>)) -> Result<(), TargetError> {
+    fn poll(&mut self, now: Instant, done: &mut dyn FnMut(u64, Outcome<'_>)) -> Result<(), TargetError> {
         // Those that could not be sent again stand at the end and are tried at the next poll.
         while let Some(operation) = self.again.pop() {
             if let Err(operation) = self.send(operation) {
@@ -123,12 +124,12 @@ impl Target for StoreTarget {
                 break;
             }
         }
-        let Self { connected, pending, again, spare, retries, .. } = self;
+        let Self { connected, plan, pending, again, spare, retries, .. } = self;
         connected.client.poll(|completion: Completion<'_>| {
             let mut operation = std::mem::take(&mut pending[completion.ticket.index()]);
             match judge(operation.is_read, &completion) {
-                None if operation.retries < RETRIES_MAX => {
-                    operation.retries += 1;
+                // Many that write one key are in each other's way; each round one of them succeeds.
+                None if now < *operation.deadline.get_or_insert(now + plan.timeout) => {
                     *retries += 1;
                     again.push(operation);
                 }
