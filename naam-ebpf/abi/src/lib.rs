@@ -9,6 +9,7 @@
 //! | [`handler`] | shell or engine ↔ handler: message, views, steps, self-description |
 //! | [`tables`] | daemon ↔ shell: values of the pinned maps |
 //! | [`stats`] | shell → daemon: counters, drop reasons |
+//! | [`onesided`] | client ↔ built-in functions: their numbers and arguments |
 //! | [`limits`] | every bound, in one place, with their relations asserted |
 //! | [`siphash`] | the tag's function |
 #![cfg_attr(not(test), no_std)]
@@ -16,6 +17,7 @@
 
 pub mod handler;
 pub mod limits;
+pub mod onesided;
 pub mod siphash;
 pub mod stats;
 pub mod tables;

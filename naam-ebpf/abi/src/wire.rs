@@ -131,7 +131,7 @@ pub enum Status {
     NoFunction = 3,
     /// The named handler version no longer, or not yet, serves. Not run; the header names the one that does.
     Version = 4,
-    /// The shard's messages run elsewhere; the header says where. Not run.
+    /// The shard's messages run at a SmartNIC; the header says so. Not run.
     Elsewhere = 5,
     /// No such session, or one of another app. Not run.
     Session = 6,

@@ -6,6 +6,7 @@
 //! | [`echo`] | any bytes | the same bytes |
 //! | [`counter`] | offset, addend | adds to a word; the word before |
 //! | [`chain`] | offset, hops | follows a linked list; where it came to |
+//! | [`onesided`] | one memory op, or a chain of them | the built-in functions of [`naam_abi::onesided`] |
 //! | [`mica`] | a key, perhaps a value | a key-value store: get, set, cas, delete |
 #![cfg_attr(target_arch = "bpf", no_std)]
 
@@ -13,3 +14,4 @@ pub mod chain;
 pub mod counter;
 pub mod echo;
 pub mod mica;
+pub mod onesided;

@@ -6,11 +6,16 @@ use naam_abi::handler::META_WRITES;
 use naam_admission::View;
 
 /// Name, view, whether it writes, most instructions, highest cost of a step.
-const OBJECTS: [(&str, View, bool, usize, u64); 9] = [
+const OBJECTS: [(&str, View, bool, usize, u64); 14] = [
     ("echo", View::Small, false, 50, 1_000),
     ("echo_c", View::Small, false, 50, 1_200),
     ("counter", View::Small, true, 50, 50),
     ("chain", View::Small, false, 100, 100),
+    ("naam_read", View::Large, false, 100, 512),
+    ("naam_write", View::Small, true, 60, 60),
+    ("naam_cas", View::Small, true, 60, 60),
+    ("naam_faa", View::Small, true, 60, 60),
+    ("naam_chain", View::Large, true, 450, 700),
     ("mica_get", View::Large, false, 700, 2_000),
     ("mica_get_c", View::Large, false, 800, 2_000),
     ("mica_set", View::Large, true, 2_500, 2_000),

@@ -29,7 +29,7 @@ pub struct Visit {
     pub placement: u64,
     /// The app's key.
     pub key: naam_abi::siphash::Key,
-    /// The session's rights through handlers, a byte per region.
+    /// The session's rights, a byte per region: raw ones for a built-in function, else those through handlers.
     pub rights: u64,
     /// Bytes that a walk over the datagram has still before it; see [`crate::words`].
     pub left: u64,

@@ -311,7 +311,7 @@ fn shards_are_moved_and_brought_home() {
     let before = show();
     instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Client });
     assert_eq!((show().site, show().epoch), (Site::Client, before.epoch + 1));
-    assert_eq!(door.echo(session, 0).status, Status::Elsewhere as u16);
+    assert_eq!(door.echo(session, 0).status, OK, "home serves what it gets: the placement is a hint");
     instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![], site: Site::Host });
     assert_eq!((show().epoch, door.echo(session, 0).status), (before.epoch + 2, OK));
     let far = AdminRequest::SteerSet { app: name("kv"), shards: vec![64], site: Site::Host };

@@ -2,6 +2,7 @@
 
 use naam_abi::{
     limits::{APPS_MAX, FUNCTIONS_MAX, SESSIONS_MAX, SHARDS_MAX},
+    onesided::is_builtin,
     siphash::PUBLIC_KEY,
     stats::Drop,
     tables::{APP_SERVING, APP_TAG, ProgramRef, Site, SteerEntry},
@@ -90,7 +91,8 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRe
     if !serving {
         return Err(Status::NoApp.into());
     }
-    if SteerEntry::from_word(placement).site != Site::Host as u8 {
+    // A shard at the client is served here all the same: its placement is a hint, and this memory is the truth.
+    if SteerEntry::from_word(placement).site == Site::Dpu as u8 {
         return Err(Status::Elsewhere.into());
     }
     let session = SESSIONS.get(datagram.session % SESSIONS_MAX as u32).ok_or(Status::Session)?;
@@ -111,7 +113,9 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRe
     if current.version == 0 {
         return Err(Status::NoFunction.into());
     }
-    let rights = u64::from_le_bytes(session.handler_rights);
+    // The one place that decides by which door an op comes: what the runtime's own functions do is the client's word.
+    let door = if is_builtin(datagram.function) { session.raw_rights } else { session.handler_rights };
+    let rights = u64::from_le_bytes(door);
     // The place may have been given to another session since its number was read.
     // SAFETY: an array's value lives as long as the map.
     if unsafe { (&raw const session.session).read_volatile() } != datagram.session {

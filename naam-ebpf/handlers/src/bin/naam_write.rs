@@ -1,0 +1,8 @@
+//! Handler object `naam_write`: see [`naam_handlers::onesided`].
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+use naam_handlers::onesided;
+
+naam_handler::handler! {
+    name = naam_write, view = View64, writes = true, reply_max = onesided::WRITE_REPLY_MAX, state_len = 8, step = onesided::write
+}
