@@ -47,6 +47,8 @@ pub const PORT_BASE: u16 = 28_672;
 /// UDP ports of the block.
 pub const PORTS: u16 = (APPS_MAX * SHARDS_MAX) as u16;
 
+/// Places for addresses of interfaces served at XDP: an interface's index modulo this.
+pub const INTERFACES_MAX: usize = 1024;
 /// Receive queues of a client interface that AF_XDP serves.
 pub const XSK_QUEUES_MAX: usize = 64;
 

@@ -8,7 +8,7 @@ use crate::wire::STATUS_COUNT;
 pub enum Drop {
     /// Shorter than a datagram header.
     Short = 0,
-    /// Another magic on one of our ports.
+    /// Not counted any more: what has another magic on one of our ports is another service's, and passes.
     Magic = 1,
     /// A wire version we do not speak.
     Version = 2,

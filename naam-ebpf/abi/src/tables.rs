@@ -3,7 +3,7 @@
 //! Every entry that changes under traffic is one 64-bit word, or is written before the word that
 //! publishes it; the shell reads such words once.
 
-use crate::limits::{REGIONS_MAX, SLOT_REPLY_BYTES};
+use crate::limits::{INTERFACES_MAX, REGIONS_MAX, SLOT_REPLY_BYTES};
 
 /// Map `APPS`, by app: one tenant.
 #[repr(C)]
@@ -94,6 +94,42 @@ impl SteerEntry {
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
         Self { epoch: (word >> 32) as u32, lease_ms: (word >> 8) as u16, site: word as u8 }
+    }
+}
+
+/// Map `INTERFACES`: the Ethernet address of an interface served at XDP, where no kernel has looked
+/// at it yet. Zero: not known, every frame is taken. Several interfaces may have one place: the word
+/// tells whose it is, and the others are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceWord(pub u64);
+
+impl InterfaceWord {
+    const SET: u64 = 1 << 63;
+    const ADDRESS: u64 = (1 << 48) - 1;
+
+    /// The word of an interface.
+    pub const fn new(index: u32, address: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = address;
+        Self(Self::owner(index) << 48 | u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    /// Where the word of an interface stands in the map.
+    #[inline(always)]
+    pub const fn place(index: u32) -> u32 {
+        index % INTERFACES_MAX as u32
+    }
+
+    /// Whether a frame that begins with these 8 bytes, as the machine loads them, is for the interface
+    /// that it came by.
+    #[inline(always)]
+    pub const fn takes(self, index: u32, frame: u64) -> bool {
+        self.0 >> 48 != Self::owner(index) || (self.0 ^ u64::from_le(frame)) & Self::ADDRESS == 0
+    }
+
+    /// The upper 16 bits: set, and the part of the index that the place does not tell.
+    #[inline(always)]
+    const fn owner(index: u32) -> u64 {
+        (Self::SET >> 48) | (index as u64 / INTERFACES_MAX as u64) & 0x7fff
     }
 }
 
@@ -236,3 +272,22 @@ const _: () = {
     assert!(size_of::<SlotEntry>() == 256);
     assert!(size_of::<ProgramConfig>() == 40 + 128);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_for_the_interface_with_their_address() {
+        let (own, other) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]);
+        let begins = |mac: [u8; 6]| u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0xaa, 0xbb]);
+        for index in [1, 1023, 1024, 70_000, (INTERFACES_MAX as u32) << 15] {
+            let word = InterfaceWord::new(index, own);
+            assert!(word.takes(index, begins(own)) && !word.takes(index, begins(other)), "{index}");
+            let neighbour = index.wrapping_add(INTERFACES_MAX as u32);
+            assert_eq!(InterfaceWord::place(index), InterfaceWord::place(neighbour));
+            assert!(word.takes(neighbour, begins(other)), "an interface without a word takes everything");
+            assert!(InterfaceWord(0).takes(index, begins(other)));
+        }
+    }
+}

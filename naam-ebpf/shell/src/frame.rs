@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
 };
 use core::ffi::c_void;
-use naam_abi::limits::PROGRAMS_MAX;
+use naam_abi::{limits::PROGRAMS_MAX, tables::InterfaceWord};
 
 use crate::{maps, opaque::opaque};
 
@@ -39,6 +39,11 @@ pub trait Frame: Copy {
     fn length(self) -> u64;
     /// The kernel's context.
     fn context(self) -> *mut c_void;
+    /// Makes the first `bytes` bytes directly accessible, as far as the frame has them.
+    fn reach(self, bytes: u32);
+    /// Whether the frame's destination is the interface that it came by. A switch floods, and an
+    /// interface may listen to everything.
+    fn is_to_this_interface(self) -> bool;
     /// Makes the first `bytes` bytes directly accessible and writable; false if the kernel cannot.
     fn linear(self, bytes: u32) -> bool;
     /// Copies `len` bytes at `at` to `to`; false if the frame is shorter.
@@ -104,6 +109,21 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn reach(self, _bytes: u32) {}
+
+    #[inline(always)]
+    fn is_to_this_interface(self) -> bool {
+        let Some(ethernet) = self.bytes(0, 8) else { return false };
+        // SAFETY: 8 bytes were checked; the first 6 are the destination.
+        let destination = unsafe { ethernet.cast::<u64>().read_unaligned() };
+        // SAFETY: the kernel's context, valid while the program runs.
+        let index = unsafe { (*self.0).ingress_ifindex };
+        let Some(word) = maps::INTERFACES.get_ptr(InterfaceWord::place(index)) else { return true };
+        // SAFETY: an array's value lives as long as the map; read once, because the daemon may write it.
+        InterfaceWord(unsafe { word.read_volatile() }).takes(index, destination)
+    }
+
+    #[inline(always)]
     fn linear(self, _bytes: u32) -> bool {
         true
     }
@@ -158,6 +178,23 @@ impl Frame for TcFrame {
     #[inline(always)]
     fn context(self) -> *mut c_void {
         self.0.cast()
+    }
+
+    #[inline(always)]
+    fn reach(self, bytes: u32) {
+        // Drivers may leave even the headers of IP in a page of their own.
+        if self.start() + bytes as usize > self.end() && self.length() >= u64::from(bytes) {
+            // SAFETY: the kernel's context. What cannot be reached is not ours.
+            unsafe { bpf_skb_pull_data(self.0, bytes) };
+        }
+    }
+
+    #[inline(always)]
+    fn is_to_this_interface(self) -> bool {
+        /// The driver found its own address in the frame.
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: the kernel's context, valid while the program runs.
+        unsafe { (*self.0).pkt_type == PACKET_HOST }
     }
 
     #[inline(always)]

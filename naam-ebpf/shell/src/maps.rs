@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use naam_abi::{
-    limits::{APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, SESSIONS_MAX, SHARDS_MAX},
+    limits::{APPS_MAX, FUNCTIONS_MAX, INTERFACES_MAX, PROGRAMS_MAX, SESSIONS_MAX, SHARDS_MAX},
     stats::AppStats,
     tables::{AppEntry, FunctionEntry, SessionEntry},
 };
@@ -33,6 +33,10 @@ pub static STEER: Array<u64, { APPS_MAX * SHARDS_MAX }, MMAPABLE> = Array::new()
 /// Sessions by their low bits.
 #[btf_map]
 pub static SESSIONS: Array<SessionEntry, SESSIONS_MAX, MMAPABLE> = Array::new();
+
+/// Addresses of the interfaces that XDP serves, by [`naam_abi::tables::InterfaceWord::place`].
+#[btf_map]
+pub static INTERFACES: Array<u64, INTERFACES_MAX, MMAPABLE> = Array::new();
 
 /// Handler programs for XDP.
 #[btf_map]

@@ -1,7 +1,10 @@
 //! Parse: is the frame ours, and is it well-formed?
 //!
-//! Ours is UDP to our port block, in IPv4 without options or IPv6 without extension headers, with
-//! at most one VLAN tag in the frame. Everything else passes: fragments, options, other protocols.
+//! Ours is UDP to our port block with our magic, in IPv4 without options or IPv6 without extension
+//! headers, with at most one VLAN tag in the frame, addressed to the interface that it came by.
+//! Everything else passes: fragments, options, other protocols, other services on such a port, frames
+//! that a switch flooded or somebody else is to forward. Which addresses of IP are the host's is not
+//! asked: the frame was sent to it, and replies come from the address that was asked.
 
 use naam_abi::{
     limits::{APPS_MAX, DATAGRAM_BYTES, MESSAGES_MAX, PORTS, SHARDS_MAX},
@@ -23,6 +26,13 @@ const VLAN_BYTES: u64 = 4;
 const IPV4_BYTES: u64 = 20;
 const IPV6_BYTES: u64 = 40;
 const UDP_BYTES: u64 = 8;
+const MAGIC_BYTES: u64 = 4;
+/// The longest way to the end of the magic.
+const HEADS_BYTES: u64 = ETHERNET_BYTES + VLAN_BYTES + IPV6_BYTES + UDP_BYTES + MAGIC_BYTES;
+/// In the first byte of an IPv4 address: many receivers, or none.
+const IPV4_GROUPS: u8 = 224;
+/// The first byte of an IPv6 address: many receivers.
+const IPV6_GROUPS: u8 = 0xff;
 
 /// What a frame is to us.
 pub enum Parsed {
@@ -73,6 +83,7 @@ unsafe fn read<T: Copy>(at: *const u8, offset: usize) -> T {
 /// Parses the frame up to and including the datagram header.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
+    frame.reach(HEADS_BYTES as u32);
     let Some(ethernet) = frame.bytes(0, ETHERNET_BYTES as usize) else { return Parsed::Pass };
     // A frame to a group is for the stack: its reply would claim to come from the group.
     // SAFETY: 14 bytes were checked.
@@ -92,19 +103,20 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
     let (udp, ip_payload) = if v6 {
         let Some(header) = frame.bytes(ip, IPV6_BYTES as usize) else { return Parsed::Pass };
         // SAFETY: 40 bytes were checked.
-        let (version, payload, next): (u8, u16, u8) = unsafe { (read(header, 0), read(header, 4), read(header, 6)) };
-        if version >> 4 != 6 || next != PROTOCOL_UDP {
+        let (version, payload, next, to): (u8, u16, u8, u8) =
+            unsafe { (read(header, 0), read(header, 4), read(header, 6), read(header, 24)) };
+        if version >> 4 != 6 || next != PROTOCOL_UDP || to == IPV6_GROUPS {
             return Parsed::Pass;
         }
         (ip + IPV6_BYTES, u64::from(u16::from_be(payload)))
     } else if ethertype == ETHERTYPE_IPV4 {
         let Some(header) = frame.bytes(ip, IPV4_BYTES as usize) else { return Parsed::Pass };
         // SAFETY: 20 bytes were checked.
-        let (version, total, fragment, protocol): (u8, u16, u16, u8) =
-            unsafe { (read(header, 0), read(header, 2), read(header, 6), read(header, 9)) };
+        let (version, total, fragment, protocol, to): (u8, u16, u16, u8, u8) =
+            unsafe { (read(header, 0), read(header, 2), read(header, 6), read(header, 9), read(header, 16)) };
         // More fragments, or an offset; "don't fragment" is fine.
         let fragmented = u16::from_be(fragment) & 0x3fff != 0;
-        if version != 0x45 || protocol != PROTOCOL_UDP || fragmented {
+        if version != 0x45 || protocol != PROTOCOL_UDP || fragmented || to >= IPV4_GROUPS {
             return Parsed::Pass;
         }
         (ip + IPV4_BYTES, u64::from(u16::from_be(total)).saturating_sub(IPV4_BYTES))
@@ -118,13 +130,22 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
     if unit >= PORTS {
         return Parsed::Pass;
     }
-    let app = u32::from(unit) / SHARDS_MAX as u32 % APPS_MAX as u32;
     let udp_length = u64::from(u16::from_be(udp_length));
+    let at = udp + UDP_BYTES;
+    let Some(start) = frame.bytes(at, MAGIC_BYTES as usize) else { return Parsed::Pass };
+    // Another service may use such a port.
+    // SAFETY: 4 bytes were checked.
+    if udp_length < UDP_BYTES + MAGIC_BYTES || unsafe { read::<u32>(start, 0) } != MAGIC {
+        return Parsed::Pass;
+    }
+    if !frame.is_to_this_interface() {
+        return Parsed::Pass;
+    }
+    let app = u32::from(unit) / SHARDS_MAX as u32 % APPS_MAX as u32;
     if udp_length > ip_payload {
         return Parsed::Drop(app, Drop::Length);
     }
     let payload = udp_length.wrapping_sub(UDP_BYTES);
-    let at = udp + UDP_BYTES;
     if udp_length < UDP_BYTES + HEADER_BYTES as u64 {
         return Parsed::Drop(app, Drop::Short);
     }
@@ -156,11 +177,7 @@ fn datagram<F: Frame>(frame: F, place: Place) -> Parsed {
     let Place { ip, at, v6, payload, app, shard } = place;
     let Some(header) = frame.bytes(at, HEADER_BYTES) else { return Parsed::Drop(app, Drop::Length) };
     // SAFETY: HEADER_BYTES bytes were checked; this holds for every read in this function.
-    let (magic, version, kind, count): (u32, u8, u8, u8) =
-        unsafe { (read(header, 0), read(header, 4), read(header, 5), read(header, 7)) };
-    if magic != MAGIC {
-        return Parsed::Drop(app, Drop::Magic);
-    }
+    let (version, kind, count): (u8, u8, u8) = unsafe { (read(header, 4), read(header, 5), read(header, 7)) };
     if version != VERSION {
         return Parsed::Drop(app, Drop::Version);
     }

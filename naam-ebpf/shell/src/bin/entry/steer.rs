@@ -42,10 +42,14 @@ impl From<Status> for Refusal {
 /// Believes nothing before the tag is checked, then finds the handler program and goes there.
 #[inline(always)]
 pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
-    let Some(app) = APPS.get(datagram.app % APPS_MAX as u32) else { return F::DROP };
+    let Some(app) = APPS.get_ptr(datagram.app % APPS_MAX as u32) else { return F::DROP };
+    // Read once: the daemon may be ending the app.
+    // SAFETY: an array's value lives as long as the map.
+    let flags = unsafe { (&raw const (*app).flags).read_volatile() };
     // An unknown app answers under the public key: who can tell that it is unknown learns nothing.
-    let serving = app.flags & APP_SERVING != 0;
-    let (tagged, key) = if serving { (app.flags & APP_TAG != 0, app.key) } else { (true, PUBLIC_KEY) };
+    let serving = flags & APP_SERVING != 0;
+    // SAFETY: as above. A key changes only while the app is not served.
+    let (tagged, key) = if serving { (flags & APP_TAG != 0, unsafe { (*app).key }) } else { (true, PUBLIC_KEY) };
     if tagged && tag::tag::<F, L>(frame, datagram.at, datagram.length, key) != Some(datagram.tag) {
         count::drop(datagram.app, Drop::Tag);
         log(Event::Tag, datagram.app);
