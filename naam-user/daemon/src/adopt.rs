@@ -123,6 +123,7 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -
         state: dir,
         adopted,
         started: Instant::now(),
+        looked: Instant::now(),
     };
     let links = if rebuilt { host.end_old_build()? } else { Vec::new() };
     host.take_apps(config, apps_before, &wanted)?;

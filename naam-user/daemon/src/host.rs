@@ -51,7 +51,12 @@ pub struct Host {
     pub adopted: bool,
     /// When this daemon started.
     pub started: Instant,
+    /// When it last looked at the interfaces.
+    pub looked: Instant,
 }
+
+/// Time between two looks at the interfaces.
+const INTERFACE_LOOKS: Duration = Duration::from_secs(1);
 
 /// An app.
 #[derive(Debug)]
@@ -158,6 +163,10 @@ impl Host {
         self.kernel_log.forward();
         self.expire_sessions();
         self.end_drains();
+        if self.looked.elapsed() >= INTERFACE_LOOKS {
+            self.looked = Instant::now();
+            self.follow_interfaces();
+        }
     }
 }
 

@@ -70,17 +70,20 @@ impl Host {
     fn links(&self) -> Result<Vec<LinkEntry>, ControlError> {
         let mut entries = Vec::new();
         for pin in pins(&self.datapath.pins().join("links")) {
-            let link = PinnedLink::from_pin(&pin).map(FdLink::from);
-            let info = link.and_then(|link| link.info()).map_err(|error| failed("link", error))?;
             let name = file_name(&pin);
             let (at, interface) = name.split_once(':').unwrap_or((&name, "?"));
-            entries.push(LinkEntry {
-                id: info.id(),
-                role: format!("{at} on {}", interface.replace(':', ".")),
-                program_id: info.program_id(),
-                bpftool: format!("bpftool link show pinned {}", pin.display()),
-                pin: Some(pin),
-            });
+            let interface = interface.replace(':', ".");
+            // A filter has no link: its program is pinned.
+            let (id, program_id, bpftool) = if at.starts_with("tc-filter") {
+                let program = Program::open_pinned(&pin).and_then(|program| program.info());
+                let program = program.map_err(|error| failed("filter", error))?;
+                (0, program.id, format!("bpftool net show dev {interface}"))
+            } else {
+                let link = PinnedLink::from_pin(&pin).map(FdLink::from);
+                let info = link.and_then(|link| link.info()).map_err(|error| failed("link", error))?;
+                (info.id(), info.program_id(), format!("bpftool link show pinned {}", pin.display()))
+            };
+            entries.push(LinkEntry { id, role: format!("{at} on {interface}"), program_id, bpftool, pin: Some(pin) });
         }
         Ok(entries)
     }
@@ -97,6 +100,7 @@ fn map_role(name: &str) -> &'static str {
         "PROGRAMS" => "handler programs for XDP",
         "PROGRAMS_TC" => "handler programs for TC",
         "APP_STATS" => "counters by app",
+        "INTERFACES" => "Ethernet addresses of interfaces at XDP",
         "VISIT" => "from entry to handler program, per CPU",
         _ => "map of the shell",
     }

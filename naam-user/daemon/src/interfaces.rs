@@ -72,6 +72,26 @@ impl Host {
         Ok(())
     }
 
+    /// Follows the interfaces: one that was made again is attached to again, and one that has a new
+    /// Ethernet address is served under it.
+    pub fn follow_interfaces(&mut self) {
+        let lost = match self.datapath.look_at_interfaces() {
+            Ok(lost) => lost,
+            Err(error) => return tracing::warn!(%error, "cannot look at the interfaces"),
+        };
+        for (interface, hook) in lost {
+            self.interfaces.retain(|attached| attached.interface != interface);
+            let hook = match hook {
+                Hook::Xdp => admin::Hook::Xdp,
+                Hook::Tc => admin::Hook::Tc,
+            };
+            tracing::warn!(interface, "the interface was made again; attaching to it");
+            if let Err(error) = self.attach(&interface, hook) {
+                tracing::error!(interface, %error, "the interface is not served any more");
+            }
+        }
+    }
+
     /// Takes over links that the configuration does not name: attached at run time, or by an earlier
     /// configuration, which is undone.
     pub fn adopt_links(&mut self, configured_before: &[String]) -> Result<(), ControlError> {
@@ -89,7 +109,8 @@ impl Host {
             } else if let Err(error) = self.attach(&interface, hook) {
                 // The interface may be gone; its link is dead then, and only in the way.
                 tracing::warn!(interface, %error, "a link of an earlier daemon cannot be taken over");
-                self.detach(&interface)?;
+                let detached = self.datapath.detach(&interface);
+                detached.map_err(|error| ControlError::new("detach from", interface.as_str(), error))?;
             }
         }
         Ok(())

@@ -146,6 +146,26 @@ fn killed_daemon_is_not_missed_on_the_wire() {
 }
 
 #[test]
+fn an_interface_made_again_is_attached_to_again() {
+    if !root("an_interface_made_again_is_attached_to_again") {
+        return;
+    }
+    let net = Net::start();
+    let ifindex = || net.instance.status().attachments.first().map(|attached| attached.ifindex);
+    let before = ifindex();
+    net.topology.host().ip(&format!("link del {DEVICE}")).unwrap();
+    net.topology.host().ip(&format!("link add {DEVICE} type veth peer name peer0")).unwrap();
+    let started = Instant::now();
+    while ifindex() == before {
+        assert!(started.elapsed() < Duration::from_secs(20), "{}", net.instance.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(net.instance.log().contains("the interface was made again"), "{}", net.instance.log());
+    let AdminReply::Inspection(inspection) = net.instance.done(AdminRequest::Inspect) else { panic!("no inspection") };
+    assert_eq!((inspection.links.len(), inspection.links[0].role.as_str()), (1, "tc on naam0"));
+}
+
+#[test]
 fn cold_events_are_logged_and_a_flood_is_not() {
     if !root("cold_events_are_logged_and_a_flood_is_not") {
         return;

@@ -1,17 +1,17 @@
 //! Attach: the entry program on an interface, by a pinned link where the kernel has one.
 
-use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{self, TcAttachOptions};
+use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp};
 
 use crate::datapath::{Datapath, chain};
 use crate::error::LoaderError;
 use crate::hook::Hook;
+use crate::interface::interfaces;
+use crate::link::{Filter, Pinned, cause_errno, pinned};
 
 /// Where and how the entry runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl Datapath {
             None => &[Attachment::XdpNative, Attachment::XdpGeneric, Attachment::Tc],
         };
         if let Some(attachment) = self.adopt(interface, adoptable)? {
+            self.look_at_interfaces()?;
             let reason = "took over the link that an earlier process had pinned".to_owned();
             return Ok(Attached { interface: interface.into(), attachment, reason });
         }
@@ -82,7 +83,10 @@ impl Datapath {
         };
         for (number, &attachment) in ways.iter().enumerate() {
             match self.attach_as(interface, attachment) {
-                Ok(()) => return Ok(Attached { interface: interface.into(), attachment, reason }),
+                Ok(()) => {
+                    self.look_at_interfaces()?;
+                    return Ok(Attached { interface: interface.into(), attachment, reason });
+                }
                 // Another owner is no reason to slip in elsewhere.
                 Err(error) if number + 1 < ways.len() && lacks_native(&error) => {
                     reason = format!("the driver has no native XDP for it ({})", chain(&error));
@@ -96,16 +100,19 @@ impl Datapath {
         unreachable!("every list of ways ends with a return")
     }
 
-    fn link_path(&self, interface: &str, attachment: Attachment) -> PathBuf {
-        // bpffs reserves dots in names; interface names have no colons.
-        self.pins.join("links").join(format!("{}:{}", attachment.name(), interface.replace('.', ":")))
-    }
-
-    /// Takes over a pinned link of one of `ways`.
+    /// Takes over what is pinned in one of `ways`, if it still holds the interface of that name.
     fn adopt(&mut self, interface: &str, ways: &[Attachment]) -> Result<Option<Attachment>, LoaderError> {
-        for &attachment in ways {
-            let path = self.link_path(interface, attachment);
-            if !path.exists() {
+        let failed = |attachment: Attachment, error: &dyn std::error::Error| attach_error(interface, attachment, error);
+        for pinned in pinned(&self.pins).into_iter().filter(|pinned| pinned.interface == interface) {
+            let attachment = pinned.attachment;
+            if !ways.contains(&attachment) {
+                continue;
+            }
+            // A link outlives its interface, and goes with it under another name.
+            let present = interfaces().map_err(|error| failed(attachment, &error))?.get(interface).copied();
+            if present.is_none() || pinned.holds()? != present.map(|present| present.index) {
+                tracing::warn!(interface, pin = %pinned.path.display(), "what is pinned holds no interface of this name any more");
+                pinned.remove()?;
                 continue;
             }
             // A program that does not load must not cost the link that serves.
@@ -113,39 +120,46 @@ impl Datapath {
                 Hook::Xdp => self.xdp().map(drop),
                 Hook::Tc => self.tc().map(drop),
             }
-            .map_err(|error| attach_error(interface, attachment, &error))?;
-            let link = match PinnedLink::from_pin(&path) {
-                Ok(link) => FdLink::from(link),
-                Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
-                    continue;
-                }
-                Err(error) => return Err(attach_error(interface, attachment, &error)),
-            };
-            // A link outlives its interface; one without is only in the way.
-            let taken = match attachment.hook() {
-                Hook::Xdp => link.try_into().map_err(link_failed).and_then(|link| {
-                    let program = self.xdp()?;
-                    program.attach_to_link(link).and_then(|id| program.take_link(id)).map(drop_pinned)
-                }),
-                Hook::Tc => link.try_into().map_err(link_failed).and_then(|link| {
-                    let program = self.tc()?;
-                    program.attach_to_link(link).and_then(|id| program.take_link(id)).map(drop_pinned)
-                }),
-            };
-            match taken {
+            .map_err(|error| failed(attachment, &error))?;
+            match self.take_over(&pinned) {
                 Ok(()) => return Ok(Some(attachment)),
-                Err(error) if errno(&error) == Some(ENOLINK) => {
-                    tracing::warn!(interface, cause = chain(&error), "a pinned link has no interface; attaching anew");
-                    remove_pin(path)?;
+                Err(error) if is_gone(&pinned, &error) => {
+                    tracing::warn!(interface, cause = chain(&error), "what is pinned is gone; attaching anew");
+                    pinned.remove()?;
                 }
-                Err(error) => return Err(attach_error(interface, attachment, &error)),
+                Err(error) => return Err(failed(attachment, &error)),
             }
         }
         Ok(None)
     }
 
+    /// Puts this build's program in place of the one that serves.
+    fn take_over(&mut self, pinned: &Pinned) -> Result<(), ProgramError> {
+        if let Some(filter) = pinned.filter {
+            let program = self.tc()?;
+            let link = filter.link(&pinned.interface).map_err(ProgramError::IOError)?;
+            let id = program.attach_to_link(link)?;
+            // Dropped, it would remove the filter.
+            std::mem::forget(program.take_link(id)?);
+            return self.pin_filter(pinned);
+        }
+        let link = PinnedLink::from_pin(&pinned.path).map(FdLink::from).map_err(link_failed)?;
+        match pinned.attachment.hook() {
+            Hook::Xdp => {
+                let program = self.xdp()?;
+                let id = program.attach_to_link(link.try_into().map_err(link_failed)?)?;
+                program.take_link(id).map(drop_pinned)
+            }
+            Hook::Tc => {
+                let program = self.tc()?;
+                let id = program.attach_to_link(link.try_into().map_err(link_failed)?)?;
+                program.take_link(id).map(drop_pinned)
+            }
+        }
+    }
+
     fn attach_as(&mut self, interface: &str, attachment: Attachment) -> Result<(), ProgramError> {
-        let path = self.link_path(interface, attachment);
+        let path = Pinned::new(&self.pins, interface, attachment, None).path;
         match attachment {
             Attachment::XdpNative | Attachment::XdpGeneric => {
                 let mode = if attachment == Attachment::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
@@ -155,6 +169,9 @@ impl Datapath {
                 link.pin(path).map_err(pin_failed)?;
             }
             Attachment::Tc => {
+                if self.tcx == Some(false) {
+                    return self.attach_filter(interface);
+                }
                 let program = self.tc()?;
                 let options = TcAttachOptions::TcxOrder(LinkOrder::default());
                 match program.attach_with_options(interface, TcAttachType::Ingress, options) {
@@ -162,13 +179,7 @@ impl Datapath {
                         let link: FdLink = program.take_link(id)?.try_into().map_err(link_failed)?;
                         link.pin(path).map_err(pin_failed)?;
                     }
-                    Err(error) if lacks_tcx(&error) => {
-                        // Before 6.6: a classic filter, which stays until it is removed by name.
-                        // The qdisc may be there already.
-                        let _ = tc::qdisc_add_clsact(interface);
-                        let id = program.attach(interface, TcAttachType::Ingress)?;
-                        std::mem::forget(program.take_link(id)?);
-                    }
+                    Err(error) if lacks_tcx(&error) => self.attach_filter(interface)?,
                     Err(error) => return Err(error),
                 }
             }
@@ -176,36 +187,59 @@ impl Datapath {
         Ok(())
     }
 
+    /// Before 6.6: a filter of clsact, which stays until it is removed by its numbers.
+    fn attach_filter(&mut self, interface: &str) -> Result<(), ProgramError> {
+        let index = interfaces().map_err(ProgramError::IOError)?.get(interface).map(|present| present.index);
+        let index = index.ok_or_else(|| ProgramError::UnknownInterface { name: interface.into() })?;
+        // The qdisc may be there already.
+        let _ = tc::qdisc_add_clsact(interface);
+        let program = self.tc()?;
+        let options = TcAttachOptions::Netlink(NlOptions::default());
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+        let link = program.take_link(id)?;
+        let filter = Filter { index, priority: link.priority()?, handle: link.handle()?.into() };
+        self.pin_filter(&Pinned::new(&self.pins, interface, Attachment::Tc, Some(filter)))?;
+        // Dropped, it would remove the filter: as it does if the pin fails.
+        std::mem::forget(link);
+        Ok(())
+    }
+
+    /// Pins the program of a filter, under the filter's numbers.
+    fn pin_filter(&mut self, pinned: &Pinned) -> Result<(), ProgramError> {
+        let fd = self.tc()?.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)?;
+        let program = naam_sys::Program::from_fd(fd);
+        program.and_then(|program| program.pin_replacing(&pinned.path)).map_err(|error| other_error(&error))
+    }
+
     /// Detaches the entry from `interface`, at every hook. Returns whether it was attached.
     pub fn detach(&mut self, interface: &str) -> Result<bool, LoaderError> {
-        let mut found = false;
-        for attachment in [Attachment::XdpNative, Attachment::XdpGeneric, Attachment::Tc] {
-            let path = self.link_path(interface, attachment);
-            if path.exists() {
-                remove_pin(path)?;
-                found = true;
-            }
-        }
-        if !found {
-            found = tc::qdisc_detach_program(interface, TcAttachType::Ingress, self.entry_name(Hook::Tc)).is_ok();
-        }
-        Ok(found)
+        let found: Vec<_> = pinned(&self.pins).into_iter().filter(|pinned| pinned.interface == interface).collect();
+        found.iter().try_for_each(Pinned::remove)?;
+        Ok(!found.is_empty())
     }
 
     /// Interfaces with a pinned attachment.
     pub fn attached(&self) -> Vec<(String, Attachment)> {
-        let entries = fs::read_dir(self.pins.join("links")).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut attached: Vec<_> = names
-            .filter_map(|name| {
-                let (kind, interface) = name.split_once(':')?;
-                let kinds = [Attachment::XdpNative, Attachment::XdpGeneric, Attachment::Tc];
-                let attachment = kinds.into_iter().find(|attachment| attachment.name() == kind)?;
-                Some((interface.replace(':', "."), attachment))
-            })
-            .collect();
-        attached.sort_by(|a, b| a.0.cmp(&b.0));
-        attached
+        pinned(&self.pins).into_iter().map(|pinned| (pinned.interface, pinned.attachment)).collect()
+    }
+
+    /// Tells XDP the Ethernet addresses that its interfaces have now. Returns the attachments that
+    /// have lost their interface although there is one of its name: it was made again, and
+    /// [`Datapath::attach`] attaches to it.
+    pub fn look_at_interfaces(&self) -> Result<Vec<(String, Hook)>, LoaderError> {
+        let present = interfaces().map_err(|source| LoaderError::Interfaces { source })?;
+        let (mut served, mut lost) = (Vec::new(), Vec::new());
+        for pinned in pinned(&self.pins) {
+            let Some(interface) = present.get(&pinned.interface) else { continue };
+            let hook = pinned.attachment.hook();
+            match (pinned.holds()? == Some(interface.index), hook, interface.address) {
+                (false, ..) => lost.push((pinned.interface, hook)),
+                (true, Hook::Xdp, Some(address)) => served.push((interface.index, address)),
+                (true, ..) => {}
+            }
+        }
+        self.tables.set_interfaces(&served);
+        Ok(lost)
     }
 
     /// The entry program's name for a hook and this kernel's loops.
@@ -258,15 +292,18 @@ fn drop_pinned<T>(link: T) {
 }
 
 fn link_failed(error: LinkError) -> ProgramError {
-    ProgramError::IOError(std::io::Error::other(chain(&error)))
+    match error {
+        LinkError::SyscallError(error) => ProgramError::SyscallError(error),
+        error => other_error(&error),
+    }
 }
 
 fn pin_failed(error: aya::pin::PinError) -> ProgramError {
-    ProgramError::IOError(std::io::Error::other(chain(&error)))
+    other_error(&error)
 }
 
-fn remove_pin(path: PathBuf) -> Result<(), LoaderError> {
-    fs::remove_file(&path).map_err(|source| LoaderError::Pin { operation: "remove link", path, source })
+fn other_error(error: &dyn std::error::Error) -> ProgramError {
+    ProgramError::IOError(std::io::Error::other(chain(error)))
 }
 
 fn attach_error(interface: &str, attachment: Attachment, error: &dyn std::error::Error) -> LoaderError {
@@ -280,12 +317,22 @@ fn errno(error: &ProgramError) -> Option<i32> {
     }
 }
 
-/// The link's interface is gone.
-const ENOLINK: i32 = 67;
+const EINVAL: i32 = 22;
+
+/// Whether an error says that there is nothing left to take over.
+fn is_gone(pinned: &Pinned, error: &ProgramError) -> bool {
+    const ENOENT: i32 = 2;
+    const ENOLINK: i32 = 67;
+    match (&pinned.filter, cause_errno(error)) {
+        // The interface has gone a moment ago.
+        (None, errno) => errno == Some(ENOLINK),
+        // Somebody has removed the filter, or its qdisc.
+        (Some(_), errno) => matches!(errno, Some(ENOENT | EINVAL)),
+    }
+}
 
 /// Whether the driver has no native XDP, or not for this interface as it is set up.
 fn lacks_native(error: &ProgramError) -> bool {
-    const EINVAL: i32 = 22;
     const ERANGE: i32 = 34;
     const EOPNOTSUPP: i32 = 95;
     matches!(errno(error), Some(EINVAL | ERANGE | EOPNOTSUPP)) || matches!(error, ProgramError::XdpError(_))
@@ -293,7 +340,6 @@ fn lacks_native(error: &ProgramError) -> bool {
 
 /// Whether the kernel has no tcx links (before 6.6).
 fn lacks_tcx(error: &ProgramError) -> bool {
-    const EINVAL: i32 = 22;
     matches!(errno(error), Some(EINVAL))
 }
 

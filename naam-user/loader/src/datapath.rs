@@ -14,8 +14,8 @@ use crate::tables::Tables;
 use crate::template::Shell;
 
 /// Maps that the entry object makes and shares with handler programs.
-const ENTRY_MAPS: [&str; 8] =
-    ["APPS", "FUNCTIONS", "STEER", "SESSIONS", "PROGRAMS", "PROGRAMS_TC", "APP_STATS", "VISIT"];
+const ENTRY_MAPS: [&str; 9] =
+    ["APPS", "FUNCTIONS", "STEER", "SESSIONS", "PROGRAMS", "PROGRAMS_TC", "APP_STATS", "VISIT", "INTERFACES"];
 /// Maps that only handler programs share.
 const SHELL_MAPS: [&str; 1] = ["SLOTS"];
 
@@ -37,12 +37,15 @@ pub struct Options {
     pub port_base: u16,
     /// Loop variant; `None` asks the kernel.
     pub may_goto: Option<bool>,
+    /// Whether TC programs attach by a link (6.6), or as a filter of the qdisc clsact; `None` asks the
+    /// kernel.
+    pub tcx: Option<bool>,
 }
 
 impl Options {
     /// The usual options for an instance's name.
     pub fn instance(name: &str) -> Self {
-        Self { pins: Path::new("/sys/fs/bpf/naam").join(name), port_base: PORT_BASE, may_goto: None }
+        Self { pins: Path::new("/sys/fs/bpf/naam").join(name), port_base: PORT_BASE, may_goto: None, tcx: None }
     }
 }
 
@@ -60,6 +63,7 @@ pub struct Datapath {
     /// Bound in place of regions that an app does not have.
     pub(crate) nothing: Map,
     pub(crate) may_goto: bool,
+    pub(crate) tcx: Option<bool>,
 }
 
 impl Datapath {
@@ -119,6 +123,7 @@ impl Datapath {
             entry,
             nothing,
             may_goto,
+            tcx: options.tcx,
         })
     }
 
@@ -157,8 +162,11 @@ impl Datapath {
     }
 }
 
-/// Removes an instance's pins, whoever made them.
+/// Removes an instance's pins, whoever made them. Detaches first: a filter at TC stays by itself, and
+/// would go on with programs and maps that nobody finds any more. Call it in the network namespace of
+/// the interfaces.
 pub fn remove_pins(pins: &Path) -> Result<(), LoaderError> {
+    crate::link::remove_filters(pins)?;
     for directory in ["links", "functions", "scratch", "regions", "maps"] {
         remove_tree(&pins.join(directory))?;
     }

@@ -71,6 +71,20 @@ pub enum LoaderError {
         /// Why not, and the way out.
         cause: String,
     },
+    /// A filter stays on an interface.
+    #[error("detach from {interface}: {cause}; `tc filter del dev {interface} ingress` removes every filter there")]
+    Detach {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The kernel does not tell which interfaces there are.
+    #[error("list the interfaces: {source}")]
+    Interfaces {
+        /// The cause.
+        source: std::io::Error,
+    },
     /// Version 0 is how messages ask for whichever version serves.
     #[error("load handler {name}: version 0 would never serve; versions count from 1")]
     VersionZero {

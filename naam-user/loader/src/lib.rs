@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`datapath`] | an instance: pinned maps, entry programs (through aya), adoption after a restart |
 //! | [`attach`] | the entry on an interface: native XDP, generic XDP, TC; pinned links |
+//! | [`interface`] | interfaces of the network namespace: index, Ethernet address |
+//! | [`link`] | pinned links and filters: names, whether they still hold an interface |
 //! | [`template`] | the shell object, taken apart once |
 //! | [`splice`] | a handler in the stub's place: instructions, functions, lines, BTF |
 //! | [`bind`] | maps and constants into a spliced program, and to the kernel |
@@ -19,6 +21,8 @@ pub mod datapath;
 pub mod error;
 pub mod function;
 pub mod hook;
+pub mod interface;
+pub mod link;
 pub mod splice;
 pub mod sweep;
 pub mod tables;

@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, REGIONS_MAX, SESSIONS_MAX, SHARDS_MAX, SLOTS_MAX};
+use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, INTERFACES_MAX, REGIONS_MAX, SESSIONS_MAX, SHARDS_MAX, SLOTS_MAX};
 use naam_abi::siphash::Key;
 use naam_abi::stats::AppStats;
-use naam_abi::tables::{AppEntry, FunctionEntry, ProgramRef, SessionEntry, SlotEntry, SteerEntry};
+use naam_abi::tables::{AppEntry, FunctionEntry, InterfaceWord, ProgramRef, SessionEntry, SlotEntry, SteerEntry};
 use naam_sys::{Map, Mapping};
 
 use crate::error::LoaderError;
@@ -66,6 +66,7 @@ pub struct Tables {
     steer: Words,
     sessions: Words,
     slots: Words,
+    interfaces: Words,
     stats: Map,
 }
 
@@ -78,6 +79,7 @@ impl Tables {
             steer: Words::open(directory, "STEER", 8, APPS_MAX * SHARDS_MAX)?,
             sessions: Words::open(directory, "SESSIONS", size_of::<SessionEntry>(), SESSIONS_MAX)?,
             slots: Words::open(directory, "SLOTS", size_of::<SlotEntry>(), SESSIONS_MAX * SLOTS_MAX)?,
+            interfaces: Words::open(directory, "INTERFACES", 8, INTERFACES_MAX)?,
             stats: Map::open_pinned(&directory.join("APP_STATS"))?,
         })
     }
@@ -197,6 +199,20 @@ impl Tables {
     pub fn sessions(&self) -> Vec<(u32, u16)> {
         let words = (0..SESSIONS_MAX as u64).map(|index| self.sessions.load(index, 0));
         words.filter(|word| *word as u32 != 0).map(|word| (word as u32, (word >> 32) as u16)).collect()
+    }
+
+    /// Tells XDP the addresses of the interfaces that it serves, by index, and forgets those of others.
+    /// Each place changes at one instant. Of several interfaces in one place the last is known.
+    pub fn set_interfaces(&self, served: &[(u32, [u8; 6])]) {
+        let mut words = [0; INTERFACES_MAX];
+        for (index, address) in served {
+            words[InterfaceWord::place(*index) as usize] = InterfaceWord::new(*index, *address).0;
+        }
+        for (place, word) in (0..).zip(words) {
+            if self.interfaces.load(place, 0) != word {
+                self.interfaces.store(place, 0, word);
+            }
+        }
     }
 
     /// An app's counters, all CPUs added up; `APPS_MAX` for datagrams of no app.

@@ -10,6 +10,7 @@ pub(crate) enum Kind {
     Map,
     Program,
     Btf,
+    Link,
 }
 
 impl Kind {
@@ -18,6 +19,7 @@ impl Kind {
             Self::Map => "bpf-map",
             Self::Program => "bpf-prog",
             Self::Btf => "btf",
+            Self::Link => "bpf-link",
         }
     }
 

@@ -16,6 +16,7 @@
 //! | [`grace`] | waiting until running programs have ended |
 //! | [`pin`] | bpffs |
 //! | [`features`] | what this kernel can do |
+//! | [`link`] | links: which interface one holds |
 //! | [`xdp`] | XDP on an interface |
 //!
 //! Aya's objects enter through their descriptors: `Map::from_fd(fd.try_clone_to_owned()?)`.
@@ -25,6 +26,7 @@ mod error;
 pub mod features;
 pub mod grace;
 mod kind;
+pub mod link;
 pub mod map;
 pub mod mapping;
 pub mod pin;

@@ -70,7 +70,7 @@ pub struct MapEntry {
 /// A link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkEntry {
-    /// Kernel number.
+    /// Kernel number; 0 for a filter at TC, which is no link.
     pub id: u32,
     /// What it is in NAAM: `xdp on eth0`.
     pub role: String,
