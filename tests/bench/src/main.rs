@@ -8,6 +8,7 @@ use naam_loadgen::report::bench::{self, Row};
 
 mod meter;
 mod mica;
+mod network;
 mod shell;
 
 /// Measures NAAM against baselines, in turns, in one process.
@@ -29,7 +30,7 @@ type Group = fn(&dyn Fn(&str) -> bool, usize) -> Result<Vec<Row>>;
 fn main() -> Result<()> {
     let options = Options::parse();
     let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|prefix| name.starts_with(prefix));
-    let groups: [Group; 2] = [shell::benches, mica::benches];
+    let groups: [Group; 3] = [shell::benches, mica::benches, network::benches];
     let mut rows = Vec::new();
     for group in groups {
         rows.extend(group(&wanted, options.runs)?);
