@@ -101,6 +101,21 @@ pub const fn is_name(name: &str) -> bool {
 pub const TIME_BUDGET_NS: u64 = 1_000_000;
 /// Instructions on the longest path of one handler step, loops unrolled (admission).
 pub const STEP_COST_MAX: u64 = 16_384;
+/// Instructions of handlers that may run between two looks at the clock: a few hundredths of
+/// [`TIME_BUDGET_NS`]. A look costs as much as a hundred instructions.
+pub const CLOCK_COST: u64 = 65_536;
+
+/// Steps between two looks at the clock, a power of two, for a handler whose steps cost at most `cost`.
+pub const fn clock_steps(cost: u64) -> u32 {
+    let steps = CLOCK_COST / if cost == 0 { 1 } else { cost };
+    if steps < 1 {
+        1
+    } else if steps > 1024 {
+        1024
+    } else {
+        1 << steps.ilog2()
+    }
+}
 /// Instructions of one handler object, local functions included.
 pub const HANDLER_INSNS_MAX: usize = 8_192;
 
@@ -112,6 +127,7 @@ const _: () = {
     assert!(BUILTIN_FUNCTIONS as usize <= FUNCTIONS_MAX);
     assert!(REGION_BYTES_MAX / REGION_VALUE_MAX <= 8);
     assert!(MESSAGES_MAX.is_power_of_two());
+    assert!(clock_steps(STEP_COST_MAX) as u64 * STEP_COST_MAX <= CLOCK_COST);
     assert!(STEPS_TOTAL_MAX >= STEPS_MAX * (HOPS_MAX as u32 - 1));
 };
 
@@ -128,6 +144,13 @@ mod tests {
         assert_eq!(region_value_len(mib(4096)), Some(mib(512)));
         for bytes in [0, mib(1), mib(3), mib(2) + 1, mib(700), mib(4608), u64::MAX] {
             assert_eq!(region_value_len(bytes), None, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_by_cost() {
+        for (cost, steps) in [(0, 1024), (64, 1024), (65, 512), (1000, 64), (STEP_COST_MAX, 4), (1 << 40, 1)] {
+            assert_eq!(clock_steps(cost), steps, "{cost}");
         }
     }
 

@@ -242,6 +242,10 @@ pub struct ProgramConfig {
     pub view_len: u32,
     /// The function number it is loaded as.
     pub function: u32,
+    /// Steps of a datagram between two looks at the clock: a power of two, less one.
+    pub clock_mask: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
     /// Bytes of each region's map value: a power of two, at most 512 MiB; 0 if unbound.
     pub value_len: [u64; REGIONS_MAX],
     /// Their binary logarithms.
@@ -256,8 +260,6 @@ pub const PROGRAM_WRITES: u32 = 1;
 pub const PROGRAM_TAG: u32 = 2;
 /// The machine reorders loads: a barrier stands between READs, too.
 pub const PROGRAM_WEAKLY_ORDERED: u32 = 4;
-/// A step can be long: the time budget is looked at before every step.
-pub const PROGRAM_COSTLY: u32 = 8;
 /// Time in the program is measured.
 pub const PROGRAM_TIMED: u32 = 16;
 /// For benches: an answered datagram stays a request, with its reply behind the arguments, so that
@@ -270,7 +272,7 @@ const _: () = {
     assert!(size_of::<FunctionEntry>() == 16);
     assert!(size_of::<SessionEntry>() == 64);
     assert!(size_of::<SlotEntry>() == 256);
-    assert!(size_of::<ProgramConfig>() == 40 + 128);
+    assert!(size_of::<ProgramConfig>() == 48 + 128);
 };
 
 #[cfg(test)]

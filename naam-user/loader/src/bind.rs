@@ -99,8 +99,8 @@ fn encode(config: &ProgramConfig) -> Vec<u8> {
     let words = [config.app, config.version, config.flags, config.regions, config.reply_max, config.steps_max];
     words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
     bytes.extend(config.time_budget_ns.to_ne_bytes());
-    bytes.extend(config.view_len.to_ne_bytes());
-    bytes.extend(config.function.to_ne_bytes());
+    let words = [config.view_len, config.function, config.clock_mask, config.reserved];
+    words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
     config.value_len.iter().for_each(|len| bytes.extend(len.to_ne_bytes()));
     config.value_shift.iter().for_each(|shift| bytes.extend(shift.to_ne_bytes()));
     config.values.iter().for_each(|values| bytes.extend(values.to_ne_bytes()));

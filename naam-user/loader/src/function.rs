@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use naam_abi::handler::META_WRITES;
 use naam_abi::limits::{
-    APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS,
+    APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS, clock_steps,
 };
 use naam_abi::tables::{
-    APP_TAG, APP_TIMED, PROGRAM_COSTLY, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED,
-    PROGRAM_WRITES, ProgramConfig, ProgramRef,
+    APP_TAG, APP_TIMED, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED, PROGRAM_WRITES,
+    ProgramConfig, ProgramRef,
 };
 use naam_admission::Admitted;
 use naam_sys::program::Log;
@@ -23,9 +23,6 @@ use crate::datapath::Datapath;
 use crate::error::LoaderError;
 use crate::hook::Hook;
 use crate::splice::splice;
-
-/// Steps above this cost look at the clock each time.
-const COSTLY: u64 = 512;
 
 /// A handler to be loaded.
 #[derive(Debug)]
@@ -198,7 +195,6 @@ impl Datapath {
                 | choose(app_flags & APP_TAG != 0, PROGRAM_TAG)
                 | choose(app_flags & APP_TIMED != 0, PROGRAM_TIMED)
                 | choose(!cfg!(target_arch = "x86_64"), PROGRAM_WEAKLY_ORDERED)
-                | choose(handler.code.cost > COSTLY, PROGRAM_COSTLY)
                 | choose(handler.repeatable, PROGRAM_REPEATABLE),
             regions: handler.regions.len() as u32,
             reply_max: handler.code.meta.reply_max,
@@ -206,6 +202,8 @@ impl Datapath {
             time_budget_ns: TIME_BUDGET_NS,
             view_len: handler.code.view.bytes() as u32,
             function: handler.function.into(),
+            clock_mask: clock_steps(handler.code.cost) - 1,
+            reserved: 0,
             value_len: [0; REGIONS_MAX],
             value_shift: [0; REGIONS_MAX],
             values: [0; REGIONS_MAX],

@@ -20,6 +20,8 @@ pub static CONFIG: ProgramConfig = ProgramConfig {
     time_budget_ns: TIME_BUDGET_NS,
     view_len: VIEW_LARGE as u32,
     function: 0,
+    clock_mask: 0,
+    reserved: 0,
     value_len: [0; REGIONS_MAX],
     value_shift: [0; REGIONS_MAX],
     values: [0; REGIONS_MAX],

@@ -10,7 +10,7 @@ use naam_abi::{
     handler::{NaamMsg, NaamView1k, Step},
     limits::{MESSAGES_MAX, STEPS_MAX},
     stats::{AppStats, Drop},
-    tables::{PROGRAM_COSTLY, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WRITES},
+    tables::{PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WRITES},
     wire::{Kind, MESSAGE_DUPLICATE, MESSAGE_SERVED, Status},
 };
 
@@ -83,7 +83,6 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
         set(&mut (*scratch).pass, BEGIN);
         set(&mut (*scratch).index, 0);
         (*scratch).active = visit.count;
-        set(&mut (*scratch).round, 0);
         (*scratch).at = naam_abi::wire::HEADER_BYTES as u32;
         set(&mut (*scratch).over, 0);
         set(&mut (*scratch).started, 0);
@@ -140,12 +139,6 @@ impl<F: Frame> Turn for Running<F> {
         }
         scratch.index = 0;
         scratch.pass = if pass == ADVANCE && visit.count > 1 { TOUCH } else { ADVANCE };
-        if scratch.pass == ADVANCE {
-            scratch.round += 1;
-            if scratch.round.is_multiple_of(4) {
-                look_at_clock(scratch);
-            }
-        }
         true
     }
 }
@@ -187,7 +180,7 @@ impl<F: Frame> Running<F> {
     fn perform(&mut self, op: u32, lane: &mut Lane, message: &mut NaamMsg) -> Option<Window> {
         // SAFETY: this CPU's scratch and visit.
         let (scratch, visit) = unsafe { (&mut *self.scratch, &*self.visit) };
-        if has(PROGRAM_COSTLY) {
+        if scratch.steps & u64::from(constant!(clock_mask)) == u64::from(constant!(clock_mask)) {
             look_at_clock(scratch);
         }
         // A message that has had an effect runs on to its end, so that no data structure is left

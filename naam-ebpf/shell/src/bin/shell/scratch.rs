@@ -59,19 +59,17 @@ pub struct Scratch {
     pub index: u32,
     /// Messages not yet served.
     pub active: u32,
-    /// Advance passes made.
-    pub round: u32,
     /// Begin: where the next message starts in the datagram.
     pub at: u32,
     /// Nonzero once the time budget is used up.
     pub over: u32,
+    pub reserved: [u32; 7],
     /// Clock at the first look at it; zero before.
     pub started: u64,
     /// Target of barriers.
     pub fence: u64,
     /// Steps run for this datagram.
     pub steps: u64,
-    pub reserved: [u64; 3],
     pub lanes: [Lane; MESSAGES_MAX],
     /// The view of the handler call at hand.
     pub view: NaamView1k,
