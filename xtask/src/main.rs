@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 /// Set up, build, check and test NAAM.
@@ -40,6 +41,9 @@ enum Command {
     Lint,
     /// Run the tiers of tests and count them
     Test(test::Options),
+    /// Virtual machines: build their images, look around in them, run the tests that take them
+    #[command(subcommand)]
+    Vm(vm::Action),
     /// Measure NAAM against baselines in the same run; arguments go to the bench program (try --help)
     #[command(disable_help_flag = true)]
     Bench {
@@ -73,6 +77,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             lint::run(&workspace)
         }
         Command::Test(options) => test::run(&workspace, options),
+        Command::Vm(action) => vm::run(&workspace, action),
         Command::Bench { arguments } => bench::run(&workspace, arguments),
     }
 }

@@ -83,6 +83,19 @@ fn parse_mirrors(targets: &str) -> Vec<String> {
 /// An apt with its own lists, sources and cache: needs no root, leaves the system as it is, checks signatures as ever.
 pub struct PrivateApt {
     root: PathBuf,
+    /// Debian's name, if it is not this machine's own.
+    architecture: Option<String>,
+}
+
+/// What an archive says of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its file, in hexadecimal digits.
+    pub sha256: String,
+    /// The packages that it depends on, by name; of alternatives the first.
+    pub depends: Vec<String>,
 }
 
 impl PrivateApt {
@@ -98,7 +111,25 @@ impl PrivateApt {
         let file = root.join("sources/one.sources");
         fs::write(&file, source_stanza(mirror, suite, Path::new(DEBIAN_KEYRING).is_file()))
             .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Self { root })
+        let status = root.join("state/status");
+        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+        Ok(Self { root, architecture: None })
+    }
+
+    /// The same for packages of another architecture.
+    #[must_use]
+    pub fn of_architecture(self, debian: &str) -> Self {
+        Self { architecture: Some(debian.to_owned()), ..self }
+    }
+
+    /// What the suite offers under the name of `package`, newest first.
+    ///
+    /// # Errors
+    /// When apt cannot say.
+    pub fn offers(&self, package: &str) -> Result<Vec<Offer>> {
+        let mut command = self.command("apt-cache");
+        command.args(["show", package]);
+        Ok(parse_offers(&process::output(&mut command)?))
     }
 
     /// Fetches the suite's list of packages.
@@ -153,6 +184,12 @@ impl PrivateApt {
         option("Dir::Cache", &self.root.join("cache"));
         option("Dir::Etc::SourceList", Path::new("/dev/null"));
         option("Dir::Etc::SourceParts", &self.root.join("sources"));
+        // What is installed here is no offer of the suite.
+        option("Dir::State::status", &self.root.join("state/status"));
+        if let Some(architecture) = &self.architecture {
+            command.args(["-o", &format!("APT::Architecture={architecture}")]);
+            command.args(["-o", &format!("APT::Architectures={architecture}")]);
+        }
         // As root, apt would otherwise fetch as its own user, who cannot enter a checkout below /root.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command
@@ -165,6 +202,20 @@ fn source_stanza(mirror: &str, suite: &str, has_keyring: bool) -> String {
         stanza += &format!("Signed-By: {DEBIAN_KEYRING}\n");
     }
     stanza
+}
+
+fn parse_offers(text: &str) -> Vec<Offer> {
+    let parse = |stanza: &str| {
+        let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let depends = field("Depends").unwrap_or_default().split(", ");
+        let names = depends.filter_map(|depend| depend.split([' ', ':', '|', '(']).next());
+        Some(Offer {
+            version: field("Version")?.to_owned(),
+            sha256: field("SHA256")?.to_owned(),
+            depends: names.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        })
+    };
+    text.split("\n\n").filter_map(parse).collect()
 }
 
 fn parse_madison(text: &str) -> Vec<String> {
@@ -193,6 +244,18 @@ mod tests {
                     rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://m.example/debian s/main amd64 Packages\n";
         assert_eq!(parse_madison(text), ["1.96.1+dfsg1-2~bpo13+1", "1.95.0+dfsg1-2~bpo13+1"]);
         assert_eq!(parse_madison(""), [""; 0]);
+    }
+
+    #[test]
+    fn offers_have_version_hash_and_dependencies() {
+        let text = "Package: image\nVersion: 6.12.1-1\nDepends: modules-6.12 (= 6.12.1-1), kmod | other, libc6:any\n\
+                    Filename: pool/x.deb\nSHA256: 00ff\nDescription: d\n continued\n\n\
+                    Package: image\nVersion: 6.11.0-1\nSHA256: 11ee\n\nPackage: image\nVersion: installed\n";
+        let offers = parse_offers(text);
+        assert_eq!(offers.len(), 2, "{offers:?}");
+        assert_eq!((offers[0].version.as_str(), offers[0].sha256.as_str()), ("6.12.1-1", "00ff"));
+        assert_eq!(offers[0].depends, ["modules-6.12", "kmod", "libc6"]);
+        assert_eq!(offers[1].depends, [""; 0]);
     }
 
     #[test]

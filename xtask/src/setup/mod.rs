@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{process, workspace::Workspace};
 
-mod apt;
+pub mod apt;
 mod bpf_linker;
 mod kernel;
 mod packages;
@@ -75,10 +75,22 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn steps() -> [Box<dyn Step>; 5] {
-    [
+/// Sees to what virtual machines take beyond that: QEMU, and a cross compiler for those of another architecture.
+///
+/// # Errors
+/// As [`run`].
+pub fn ensure_vm(workspace: &Workspace, cross: bool) -> Result<()> {
+    let (_, failures) = run_all(workspace, vec![Box::new(packages::Packages::for_vms(cross))]);
+    if !failures.is_empty() {
+        bail!("set-up for virtual machines is not complete\n\n{}", failures.join("\n\n"));
+    }
+    Ok(())
+}
+
+fn steps() -> Vec<Box<dyn Step>> {
+    vec![
         Box::new(kernel::Kernel),
-        Box::new(packages::Packages),
+        Box::new(packages::Packages::for_builds()),
         Box::new(rust_tools::RustTools),
         Box::new(rust_source::RustSource),
         Box::new(bpf_linker::BpfLinker),
@@ -86,9 +98,13 @@ fn steps() -> [Box<dyn Step>; 5] {
 }
 
 fn run_steps(workspace: &Workspace) -> (Vec<Row>, Vec<String>) {
+    run_all(workspace, steps())
+}
+
+fn run_all(workspace: &Workspace, steps: Vec<Box<dyn Step>>) -> (Vec<Row>, Vec<String>) {
     let mut rows = Vec::new();
     let mut failures = Vec::new();
-    for step in steps() {
+    for step in steps {
         let name = step.name();
         match run_step(&*step, workspace) {
             Ok((state, detail)) => rows.push(Row { name, state, detail }),

@@ -14,6 +14,7 @@ enum Sign {
     Header(&'static str),
 }
 
+#[derive(Clone, Copy)]
 struct Need {
     /// Debian's name.
     package: &'static str,
@@ -28,6 +29,7 @@ const fn header(package: &'static str, header: &'static str) -> Need {
     Need { package, sign: Sign::Header(header) }
 }
 
+/// What building, tests and demos take.
 const NEEDS: [Need; 9] = [
     program("iproute2", "ip"),           // namespaces and veth of tests and demo
     program("ethtool", "ethtool"),       // queues and offloads of those
@@ -40,6 +42,19 @@ const NEEDS: [Need; 9] = [
     header("zlib1g-dev", "zlib.h"),
 ];
 
+/// What virtual machines take.
+const VM_NEEDS: [Need; 3] = [
+    program("qemu-system-x86", "qemu-system-x86_64"),
+    program("qemu-system-arm", "qemu-system-aarch64"),
+    program("util-linux", "setpriv"), // QEMU dies with us
+];
+
+/// What building for the machines of another architecture takes.
+const CROSS_NEEDS: [Need; 2] = [
+    program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    Need { package: "libc6-dev-arm64-cross", sign: Sign::Header("../aarch64-linux-gnu/include/stdio.h") },
+];
+
 impl Need {
     fn is_met(&self) -> bool {
         match self.sign {
@@ -50,24 +65,44 @@ impl Need {
 }
 
 /// Tools and headers from the distribution.
-pub struct Packages;
+pub struct Packages {
+    name: &'static str,
+    needs: Vec<Need>,
+}
+
+impl Packages {
+    /// For building, tests and demos.
+    pub fn for_builds() -> Self {
+        Self { name: "packages", needs: NEEDS.into() }
+    }
+
+    /// For virtual machines; with `cross`, for building what runs in those of another architecture.
+    pub fn for_vms(cross: bool) -> Self {
+        let cross: &[Need] = if cross { &CROSS_NEEDS } else { &[] };
+        Self { name: "virtual machines", needs: [&VM_NEEDS, cross].concat() }
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
+        self.needs.iter().filter(|need| !need.is_met()).map(|need| need.package).collect()
+    }
+}
 
 impl Step for Packages {
     fn name(&self) -> &'static str {
-        "packages"
+        self.name
     }
 
     fn check(&self, _: &Workspace) -> Result<Finding> {
-        let missing = missing();
+        let missing = self.missing();
         Ok(if missing.is_empty() {
-            Finding::Ready(NEEDS.map(|need| need.package).join(", "))
+            Finding::Ready(self.needs.iter().map(|need| need.package).collect::<Vec<_>>().join(", "))
         } else {
             Finding::Missing(missing.join(", "))
         })
     }
 
     fn install(&self, workspace: &Workspace) -> Result<()> {
-        let packages = missing();
+        let packages = self.missing();
         let by_hand = packages.join(" ");
         if !apt::is_available() {
             bail!(
@@ -82,8 +117,4 @@ impl Step for Packages {
             format!("apt cannot install {by_hand}\ncure: put right what apt says below, then run set-up again")
         })
     }
-}
-
-fn missing() -> Vec<&'static str> {
-    NEEDS.iter().filter(|need| !need.is_met()).map(|need| need.package).collect()
 }

@@ -73,7 +73,9 @@ struct TierReport {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let tiers = match options.tier {
         None => vec![Tier::Unit, Tier::Prog, Tier::Net],
-        Some(Tier::Vm) => bail!("there are no tests in virtual machines yet; the tiers are unit, prog, net"),
+        Some(Tier::Vm) => {
+            bail!("tests in virtual machines are run by `cargo xtask vm test`, which builds their images")
+        }
         Some(tier) => vec![tier],
     };
     if options.list {
@@ -93,7 +95,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let mut ran = 0;
     for tier in tiers {
-        let report = run_tier(workspace, tier, options.soak)?;
+        let report = run_tier(workspace, tier, options.soak, |_| {})?;
         ran += report.tally.passed + report.tally.failed;
         reports.push(report);
     }
@@ -121,7 +123,27 @@ fn list(workspace: &Workspace, tiers: &[Tier]) {
     }
 }
 
-fn run_tier(workspace: &Workspace, tier: Tier, soak: bool) -> Result<TierReport> {
+/// Runs the tier of virtual machines on a machine that has their images: those tests whose names contain one of `names`,
+/// with `kernel` in the machines called `host`.
+///
+/// # Errors
+/// When a test failed or none ran.
+pub fn run_vm(workspace: &Workspace, names: &[String], kernel: Option<&str>) -> Result<()> {
+    let report = run_tier(workspace, Tier::Vm, false, |command| {
+        command.args(names).env("NAAM_VM_TARGET", workspace.target());
+        if let Some(kernel) = kernel {
+            command.env("NAAM_VM_KERNEL", kernel);
+        }
+    })?;
+    let failed = report.tally.failed > 0 || report.tally.passed == 0;
+    summarize(&[report]);
+    if failed {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn run_tier(workspace: &Workspace, tier: Tier, soak: bool, adjust: impl FnOnce(&mut Command)) -> Result<TierReport> {
     let started = Instant::now();
     let mut command = workspace::cargo();
     command.args(["test", "--no-fail-fast"]).current_dir(workspace.root());
@@ -151,6 +173,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, soak: bool) -> Result<TierReport>
     if soak {
         command.env("NAAM_SOAK", "1");
     }
+    adjust(&mut command);
     println!("\n== tier {}", tier.name());
     let (tally, skips) = run_counted(&mut command)?;
     Ok(TierReport { name: tier.name(), tally, skips, took: started.elapsed() })

@@ -1,0 +1,109 @@
+//! `cargo xtask vm`: virtual machines with other kernels, processors and network cards.
+//!
+//! `vm-images/` describes kernels, roles and topologies; `naam-vm` boots them. Here are images made: kernel and packages
+//! out of Debian's archive, locked by version and hash, and the programs of this workspace.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use naam_vm::{
+    Places, Topology,
+    describe::{self, Architecture, Kernel},
+};
+
+use crate::{setup, workspace::Workspace};
+
+mod cpio;
+mod image;
+mod lock;
+mod modules;
+mod packages;
+mod programs;
+mod run;
+mod sysroot;
+mod test;
+
+/// What to do with machines.
+#[derive(Subcommand)]
+pub enum Action {
+    /// Build the images of all topologies, or of some; install QEMU if it is missing
+    Build {
+        /// Topologies [default: all]
+        topologies: Vec<String>,
+        /// Give every machine that is called `host` this kernel
+        #[arg(long)]
+        kernel: Option<String>,
+    },
+    /// Boot a topology with NAAM serving, and open a shell in one of its machines
+    Run(run::Options),
+    /// Run the tests in machines and count them
+    Test(test::Options),
+    /// Take the newest packages of Debian's archive: writes vm-images/lock.toml
+    Lock,
+    /// Show what vm-images describes
+    List,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When a part of it fails.
+pub fn run(workspace: &Workspace, action: &Action) -> Result<()> {
+    let places = Places::new(workspace.root(), workspace.target());
+    match action {
+        Action::Build { topologies, kernel } => {
+            let names =
+                if topologies.is_empty() { describe::names(&places, "topologies")? } else { topologies.clone() };
+            let mut images = BTreeSet::new();
+            for name in &names {
+                images.extend(images_of(&Topology::load(&places, name)?, kernel.as_deref()));
+            }
+            build(workspace, &places, &images)
+        }
+        Action::Run(options) => run::run(workspace, &places, options),
+        Action::Test(options) => test::run(workspace, &places, options),
+        Action::Lock => lock::update(workspace, &places),
+        Action::List => list(&places),
+    }
+}
+
+/// The machine that another kernel is for.
+const HOST: &str = "host";
+
+/// Role and kernel of every machine of a topology.
+fn images_of(topology: &Topology, kernel: Option<&str>) -> BTreeSet<(String, String)> {
+    let kernel_of = |vm: &describe::Vm| match kernel {
+        Some(kernel) if vm.name == HOST => kernel.to_owned(),
+        _ => vm.kernel.clone(),
+    };
+    topology.vms().iter().map(|vm| (vm.role.clone(), kernel_of(vm))).collect()
+}
+
+/// Sets up and builds images, as far as they are not there.
+fn build(workspace: &Workspace, places: &Places, images: &BTreeSet<(String, String)>) -> Result<()> {
+    let mut cross = false;
+    for (_, kernel) in images {
+        cross |= Architecture::native() != Some(Kernel::load(places, kernel)?.architecture);
+    }
+    if Architecture::native().is_none() {
+        bail!("machines are known for amd64 and arm64 only, and this is {}", std::env::consts::ARCH);
+    }
+    setup::ensure(workspace)?;
+    setup::ensure_vm(workspace, cross)?;
+    let mut builder = image::Builder::new(workspace, places)?;
+    images.iter().try_for_each(|(role, kernel)| builder.build(role, kernel))
+}
+
+fn list(places: &Places) -> Result<()> {
+    for name in describe::names(places, "topologies")? {
+        let topology = Topology::load(places, &name)?;
+        println!("{name}: {}", topology.description());
+        for vm in topology.vms() {
+            let nics: Vec<_> = vm.nic.iter().map(|nic| nic.network.as_str()).collect();
+            println!("  {:10} {} on {}, joined to {}", vm.name, vm.role, vm.kernel, nics.join(", "));
+        }
+    }
+    println!("kernels: {}", describe::names(places, "kernels")?.join(", "));
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Programs of this workspace, for the machine that they will run on.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use naam_vm::describe::{Architecture, Program};
+
+use crate::{
+    build, process,
+    toolchain::{self, Rustc},
+    workspace::{self, Workspace},
+};
+
+/// The agent: process 1 of every image.
+const AGENT: &str = "naam-vm-agent";
+
+/// Builds programs, each once.
+pub struct Programs<'a> {
+    workspace: &'a Workspace,
+    built: BTreeMap<(Architecture, String), PathBuf>,
+    has_objects: bool,
+}
+
+impl<'a> Programs<'a> {
+    /// Nothing is built yet.
+    pub fn new(workspace: &'a Workspace) -> Self {
+        Self { workspace, built: BTreeMap::new(), has_objects: false }
+    }
+
+    /// The agent, which needs no file but itself.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn agent(&mut self, architecture: Architecture) -> Result<PathBuf> {
+        let program = Program { package: AGENT.to_owned(), name: AGENT.to_owned() };
+        self.cached(architecture, &program, |programs| {
+            programs.build(architecture, &program, "-C target-feature=+crt-static")
+        })
+    }
+
+    /// A program, which takes the libraries of the system it runs on.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn program(&mut self, architecture: Architecture, program: &Program) -> Result<PathBuf> {
+        self.cached(architecture, program, |programs| {
+            if !programs.has_objects {
+                // The command line tool embeds them.
+                build::objects(programs.workspace)?;
+                programs.has_objects = true;
+            }
+            if Architecture::native() == Some(architecture) {
+                // The very program that users run.
+                let mut command = workspace::cargo();
+                command.args(["build", "--release", "-p", &program.package, "--bin", &program.name]);
+                process::inherit(command.current_dir(programs.workspace.root()))?;
+                Ok(programs.workspace.target().join("release").join(&program.name))
+            } else {
+                programs.build(architecture, program, "")
+            }
+        })
+    }
+
+    fn cached(
+        &mut self,
+        architecture: Architecture,
+        program: &Program,
+        build: impl FnOnce(&mut Self) -> Result<PathBuf>,
+    ) -> Result<PathBuf> {
+        let key = (architecture, program.name.clone());
+        if let Some(path) = self.built.get(&key) {
+            return Ok(path.clone());
+        }
+        let path = build(self)
+            .with_context(|| format!("the program {} does not build for {}", program.name, architecture.debian()))?;
+        self.built.insert(key, path.clone());
+        Ok(path)
+    }
+
+    fn build(&self, architecture: Architecture, program: &Program, flags: &str) -> Result<PathBuf> {
+        let target = format!("{}-unknown-linux-gnu", architecture.gnu());
+        // Other flags than the workspace's own builds have: in a folder of their own they do not undo each other.
+        let dir = self.workspace.target().join("vm/build");
+        let mut command = workspace::cargo();
+        command.args(["build", "--release", "--target", &target, "--target-dir"]).arg(&dir);
+        command.args(["-p", &program.package, "--bin", &program.name]).current_dir(self.workspace.root());
+        command.env("RUSTFLAGS", flags);
+        if Architecture::native() != Some(architecture) {
+            self.cross(&mut command, architecture)?;
+        }
+        process::inherit(&mut command)?;
+        Ok(dir.join(target).join("release").join(&program.name))
+    }
+
+    /// There need be no compiled standard library for another architecture: it is built along.
+    fn cross(&self, command: &mut Command, architecture: Architecture) -> Result<()> {
+        let rustc = Rustc::query(self.workspace)?;
+        let source = toolchain::find_source(self.workspace, &rustc);
+        let source = source.context("the standard library's source is missing\ncure: cargo xtask setup")?;
+        if source != rustc.sysroot_source() {
+            command.env("__CARGO_TESTS_ONLY_SRC_ROOT", &source);
+        }
+        let triplet = format!("{}-linux-gnu", architecture.gnu());
+        let compiler = format!("{triplet}-gcc");
+        if process::find_program(&compiler).is_none() {
+            bail!("`{compiler}` is missing\ncure: apt-get install gcc-{triplet}");
+        }
+        let target = format!("{}_unknown_linux_gnu", architecture.gnu());
+        command.args(["-Z", "build-std=std,panic_unwind"]).env("RUSTC_BOOTSTRAP", "1");
+        command.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), &compiler);
+        command.env(format!("CC_{target}"), &compiler);
+        command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+        Ok(())
+    }
+}
+
+/// Where a description's `from` lies.
+pub fn source(workspace: &Workspace, from: &str) -> PathBuf {
+    match from.strip_prefix("target/") {
+        Some(inside) => workspace.target().join(inside),
+        None => workspace.root().join(Path::new(from)),
+    }
+}
