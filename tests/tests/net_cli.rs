@@ -215,6 +215,31 @@ fn a_daemon_takes_over_what_its_predecessor_left() {
 }
 
 #[test]
+fn regions_are_reached_by_one_sided_operations() {
+    let naam = Naam::start("o");
+    naam.ok(&format!("attach {DEVICE} --hook xdp"));
+    let (code, text) = naam.code("call read --app kv --region store");
+    assert!(code == Some(1) && text.contains("naam handler onesided"), "{text}");
+    let served = naam.json("handler onesided --app kv");
+    assert_eq!((served.as_array().unwrap().len(), &served[4]["name"]), (5, &"naam_chain".into()));
+    naam.ok("call write --app kv --region store --offset 4096 --text abcdefgh");
+    let read = naam.json("call read --app kv --region store --offset 4088 --len 24");
+    assert_eq!(read["reply_hex"], "000000000000000061626364656667680000000000000000");
+    let word = "call read --app kv --region store --offset 64";
+    naam.ok("call faa --app kv --region store --offset 64 --addend 40");
+    let found = naam.json("call faa --app kv --region store --offset 64 --addend 2");
+    assert_eq!((&found["reply_u64"][0], &naam.json(word)["reply_u64"][0]), (&40.into(), &42.into()));
+    let cas =
+        |expect: u64| naam.json(&format!("call cas --app kv --region store --offset 64 --expect {expect} --new 7"));
+    assert_eq!((cas(41)["code"].clone(), cas(42)["code"].clone()), (1.into(), 0.into()));
+    assert_eq!(naam.json(word)["reply_u64"][0], 7);
+    let (code, _) = naam.code("call read --app kv --region store --offset 8388608");
+    assert_eq!(code, Some(5), "outside of the region");
+    let (code, text) = naam.code("call read --app kv --region nowhere");
+    assert!(code == Some(1) && text.contains("no region `nowhere`"), "{text}");
+}
+
+#[test]
 fn failures_have_exit_codes_and_reasons() {
     let naam = Naam::start("f");
     let (code, text) = naam.code("status --socket /nowhere/socket");

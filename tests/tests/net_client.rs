@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use naam_abi::limits::{PORT_BASE, SESSIONS_MAX, SLOTS_MAX};
+use naam_abi::onesided;
 use naam_abi::tables::RIGHT_ALL;
-use naam_client::{Call, CallError, Client, ClientError, FunctionInfo, Options, SessionInfo, Shard};
+use naam_abi::wire::Status;
+use naam_client::onesided::{Chain, ChainResult, Chained, OneSidedError};
+use naam_client::{Call, CallError, Client, ClientError, FunctionInfo, Options, RegionInfo, SessionInfo, Shard};
 use naam_loader::Hook;
 use naam_testbed::{DEVICE, HOST_V4, HOST_V6, Topology, object};
 use naam_tests::bench::{Bench, SESSION, region};
@@ -39,6 +42,22 @@ impl Host {
         bench.load((APP, COUNTER, 1), &code, &[&counters]).unwrap();
         topology.host().run(|| bench.datapath.attach(DEVICE, Some(Hook::Xdp)).unwrap()).unwrap();
         Self { topology, bench, counters }
+    }
+
+    /// A session with every raw right, for the one-sided functions of the counters' region.
+    fn onesided_session(&self) -> SessionInfo {
+        let mut session = self.session(HOST_V4);
+        for (number, name) in (0..).zip(onesided::NAMES) {
+            let code = naam_admission::admit(&object(name).unwrap()).unwrap();
+            self.bench.load((APP, number, 1), &code, &[&self.counters]).unwrap();
+            let (writes, reply_max) = (number != onesided::READ, code.meta.reply_max as u16);
+            session.functions.insert(name.to_owned(), FunctionInfo { number, version: 1, writes, reply_max });
+        }
+        self.bench.datapath.tables().set_rights(session.session, [0; 8], [RIGHT_ALL; 8]);
+        let all = RIGHT_ALL;
+        let info = RegionInfo { index: 0, bytes: 2 << 20, value_len: 2 << 20, handler_rights: 0, raw_rights: all };
+        session.regions.insert("counters".to_owned(), info);
+        session
     }
 
     /// A session of its own: sequences start anew with every client, so no two may share one.
@@ -91,6 +110,42 @@ fn calls_are_answered(host: &Host, client: &mut Client) {
 }
 
 #[test]
+fn regions_are_reached_without_a_handler() {
+    let host = Host::start();
+    let session = host.onesided_session();
+    let number = session.session;
+    let xsk = object("xsk").unwrap();
+    let mut client = host.client(session, &Choice::AfXdp(XskOptions::attach(&xsk)));
+    let region = client.region("counters").expect("a region");
+    let bytes: Vec<u8> = (0..250).cycle().take(1000).collect();
+    client.write(region, 1024, &bytes).unwrap();
+    assert_eq!(client.read(region, 1024, 1000).unwrap(), bytes);
+    assert_eq!(client.read(region, 0, 1024).unwrap(), [0; 1024]);
+    assert_eq!(client.fetch_add(region, 64, 5).unwrap(), 0);
+    assert_eq!(client.compare_exchange(region, 64, 5, 9).unwrap(), Ok(5));
+    assert_eq!(client.compare_exchange(region, 64, 5, 11).unwrap(), Err(9));
+    assert_eq!(host.word(64), 9);
+
+    let chain = Chain::new().compare_exchange(region, 64, 9, 1).write(region, 72, &[3; 8]).read(region, 64, 16);
+    let done = client.chain(&chain).unwrap();
+    let read = [&1u64.to_le_bytes()[..], &[3; 8]].concat();
+    let results = vec![ChainResult::Word(9), ChainResult::Written, ChainResult::Bytes(read)];
+    assert_eq!(done, Chained { done: 3, results });
+    let stopped = client.chain(&chain).unwrap();
+    assert_eq!(stopped, Chained { done: 0, results: vec![ChainResult::Word(1)] });
+
+    let error = client.chain(&Chain::new().fetch_add(region, 64, 1).fetch_add(region, 2 << 20, 1)).unwrap_err();
+    let OneSidedError::Client(ClientError::Call(error)) = error else { panic!("{error}") };
+    assert_eq!(error, CallError::Refused { status: Status::Bounds, code: 1, may_have_run: true });
+    assert_eq!(host.word(64), 2);
+    assert!(matches!(client.read(region, 0, 1032), Err(OneSidedError::TooLong { len: 1032, .. })));
+    host.bench.datapath.tables().set_rights(number, [RIGHT_ALL; 8], [0; 8]);
+    assert!(client.read(region, 0, 8).unwrap_err().is_denied());
+    assert!(client.fetch_add(region, 64, 1).unwrap_err().is_denied());
+    assert_eq!(host.word(64), 2);
+}
+
+#[test]
 fn af_xdp_clients_are_served() {
     let host = Host::start();
     let xsk = object("xsk").unwrap();
@@ -124,7 +179,7 @@ fn refusals_have_their_reasons() {
     let mut client = host.client(session, &Choice::AfXdp(XskOptions::attach(&xsk)));
     let call = Call::new(client.function("missing").unwrap(), &[]).timeout(Duration::from_secs(5));
     let error = client.call(&call).unwrap_err();
-    let ClientError::Call(CallError::Refused { status, may_have_run: false }) = error else { panic!("{error}") };
+    let ClientError::Call(CallError::Refused { status, may_have_run: false, .. }) = error else { panic!("{error}") };
     assert_eq!(status, naam_abi::wire::Status::NoFunction);
     // Version 9 does not exist; the answer names the one that serves.
     let reply = client.call(&Call::new(client.function("echo").unwrap(), b"hello")).unwrap();

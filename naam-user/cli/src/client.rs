@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use naam_client::connect::{Control, Lease};
 use naam_client::{Client, Options, SessionInfo};
+use naam_control::protocol::session::RegionRights;
 use naam_control::protocol::{AdminReply, AdminRequest};
 use naam_control::{ClientError, Name};
 use naam_transport::xsk::{Copying, Mode, Setup, XskOptions};
@@ -113,9 +114,19 @@ impl Connect {
 
     /// Opens a session and a transport.
     pub fn open(&self, global: &Global, options: &Options) -> anyhow::Result<Connected> {
+        self.open_with(global, options, vec![])
+    }
+
+    /// The same with these rights; none named: all through handlers, none raw.
+    pub fn open_with(
+        &self,
+        global: &Global,
+        options: &Options,
+        rights: Vec<RegionRights>,
+    ) -> anyhow::Result<Connected> {
         let app = self.app(global)?;
         let host = self.host(global)?;
-        let lease = Lease::open(&self.control(global), app, vec![])?;
+        let lease = Lease::open(&self.control(global), app, rights)?;
         let session = lease.session(host);
         let Opened { transport, reason } = self.transport(&session)?;
         Ok(Connected { client: Client::new(session, options, transport), lease, reason })

@@ -21,10 +21,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use naam_control::protocol::session::{RegionRights, SessionGrant, SessionKey, Tag};
+use naam_control::protocol::session::{GrantedRegion, RegionRights, SessionGrant, SessionKey, Tag};
 use naam_control::{ClientError, ControlClient, Name};
 
-use crate::session::{FunctionInfo, Integrity, SessionInfo};
+use crate::session::{FunctionInfo, Integrity, RegionInfo, SessionInfo};
 
 /// Where a daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,14 +161,27 @@ pub fn session(grant: &SessionGrant, host: IpAddr) -> SessionInfo {
             Tag::Keyed { key_id, key } => Integrity::Tagged { id: key_id, key },
         },
         functions: functions.collect(),
+        regions: grant.regions.iter().map(region).collect(),
     }
+}
+
+fn region(granted: &GrantedRegion) -> (String, RegionInfo) {
+    let info = RegionInfo {
+        index: granted.index.into(),
+        bytes: granted.bytes,
+        value_len: granted.value_len,
+        handler_rights: granted.rights.handler.bits(),
+        raw_rights: granted.rights.raw.bits(),
+    };
+    (granted.rights.region.to_string(), info)
 }
 
 #[cfg(test)]
 mod tests {
     use naam_abi::siphash::PUBLIC_KEY;
+    use naam_abi::tables::RIGHT_READ;
     use naam_control::FunctionName;
-    use naam_control::protocol::session::Function;
+    use naam_control::protocol::session::{Function, Rights};
 
     use super::*;
 
@@ -192,13 +205,25 @@ mod tests {
             slots: 64,
             tag: Tag::Keyed { key_id: 2, key: PUBLIC_KEY },
             functions: vec![function],
-            regions: vec![],
+            regions: vec![GrantedRegion {
+                rights: RegionRights {
+                    region: Name::new("store").unwrap(),
+                    handler: Rights::ALL,
+                    raw: Rights { read: true, ..Rights::NONE },
+                },
+                index: 1,
+                bytes: 4 << 20,
+                value_len: 4 << 20,
+            }],
         };
         let info = session(&grant, [10, 0, 0, 1].into());
         assert_eq!((info.session, info.port(5)), (1025, 20_000 + 3 * 64 + 5));
         assert_eq!(info.integrity, Integrity::Tagged { id: 2, key: PUBLIC_KEY });
         let expected = FunctionInfo { number: 17, version: 3, writes: false, reply_max: 1008 };
         assert_eq!(info.functions["mica_get"], expected);
+        let expected =
+            RegionInfo { index: 1, bytes: 4 << 20, value_len: 4 << 20, handler_rights: 7, raw_rights: RIGHT_READ };
+        assert_eq!(info.regions["store"], expected);
         assert_eq!(session(&SessionGrant { tag: Tag::Off, ..grant }, info.host).integrity, Integrity::Off);
     }
 }

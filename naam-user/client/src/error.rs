@@ -63,6 +63,8 @@ pub enum CallError {
     Refused {
         /// Its answer.
         status: Status,
+        /// The result code as the handler had left it, if it ran: 0, or what it says of a message that did not end.
+        code: u32,
         /// Whether an attempt may have had an effect. If not, the only attempt was answered "not
         /// run" (a copy of it could still run only if the network repeated it and the host's
         /// configuration changed in between).

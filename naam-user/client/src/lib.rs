@@ -7,6 +7,7 @@
 //! | [`client`] | a client driven by the calling thread: submit and poll, or blocking |
 //! | [`asynchronous`] | calls as futures, with a thread of their own |
 //! | `connect` (feature `control`) | sessions from a daemon, renewed until dropped |
+//! | [`onesided`] | single memory ops and chains of them |
 //! | [`error`], [`stats`] | how calls end, what is counted |
 
 pub mod asynchronous;
@@ -16,6 +17,7 @@ pub mod connect;
 pub mod core;
 pub mod error;
 mod list;
+pub mod onesided;
 mod rtt;
 pub mod session;
 mod slots;
@@ -26,5 +28,5 @@ pub use asynchronous::AsyncClient;
 pub use client::{Client, ClientError, OwnedReply};
 pub use core::{Call, Completion, Core, Function, Options, Placement, Reply, Shard, Ticket};
 pub use error::{CallError, SubmitError};
-pub use session::{FunctionInfo, Integrity, SessionInfo};
+pub use session::{FunctionInfo, Integrity, RegionInfo, SessionInfo};
 pub use stats::ClientStats;

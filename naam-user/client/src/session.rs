@@ -29,6 +29,8 @@ pub struct SessionInfo {
     pub integrity: Integrity,
     /// The app's functions by name.
     pub functions: BTreeMap<String, FunctionInfo>,
+    /// The app's regions by name.
+    pub regions: BTreeMap<String, RegionInfo>,
 }
 
 impl SessionInfo {
@@ -43,6 +45,7 @@ impl SessionInfo {
             slots: SLOTS_MAX as u16,
             integrity: Integrity::Tagged { id: 0, key: PUBLIC_KEY },
             functions: BTreeMap::new(),
+            regions: BTreeMap::new(),
         }
     }
 
@@ -63,6 +66,21 @@ pub struct FunctionInfo {
     pub writes: bool,
     /// Longest reply in bytes.
     pub reply_max: u16,
+}
+
+/// A region of an app, and what the session may do to it: bits of [`naam_abi::tables`]' `RIGHT_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionInfo {
+    /// Its index in ops.
+    pub index: u32,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Bytes of one of its map values, which no op may straddle.
+    pub value_len: u64,
+    /// Rights through handlers.
+    pub handler_rights: u8,
+    /// Rights by one-sided functions, and of messages that the client carries.
+    pub raw_rights: u8,
 }
 
 /// How datagrams are protected.

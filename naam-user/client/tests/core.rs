@@ -282,7 +282,7 @@ fn a_read_that_met_a_busy_host_is_repeated_and_nothing_else_is() {
     assert_eq!(ticked(&mut core, NOW + 200 * MS), []);
     let again = sent(&mut core, NOW + 200 * MS).unwrap();
     // 32 steps are all that a message gets; asking again would not help.
-    let refused = [Err(CallError::Refused { status: Status::Budget, may_have_run: true })];
+    let refused = [Err(CallError::Refused { status: Status::Budget, code: 0, may_have_run: true })];
     assert_eq!(arrive(&mut core, &over_budget(&again, 32), NOW + 201 * MS), refused);
     core.submit(&write(&[7; ARGS]), NOW + 300 * MS).unwrap();
     let request = sent(&mut core, NOW + 300 * MS).unwrap();
@@ -332,7 +332,7 @@ fn without_integrity_no_tag_is_made_or_asked_for() {
     let request = sent(&mut core, NOW).unwrap();
     assert_eq!(Header::decode(&request).unwrap().tag, 0);
     let reply = refusal(&request, Status::NoFunction, |header| header.tag = 0);
-    let refused = CallError::Refused { status: Status::NoFunction, may_have_run: false };
+    let refused = CallError::Refused { status: Status::NoFunction, code: 0, may_have_run: false };
     assert_eq!(arrive(&mut core, &reply, NOW), [Err(refused)]);
 }
 

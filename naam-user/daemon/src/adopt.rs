@@ -57,6 +57,15 @@ fn admit_all(config: &Config, builtins: Builtins) -> Result<Vec<Wanted>, ServeEr
             }
             wanted.push(Wanted { app: app.id, function: function.id, candidate });
         }
+        if app.onesided {
+            let candidates = Candidate::onesided(builtins).map_err(|cause| ServeError::Config {
+                key: "app.onesided",
+                object: format!("app `{}`", app.name),
+                cause,
+            })?;
+            let numbered = (0..).zip(candidates);
+            wanted.extend(numbered.map(|(function, candidate)| Wanted { app: app.id, function, candidate }));
+        }
     }
     Ok(wanted)
 }
@@ -112,6 +121,7 @@ pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -
         datapath,
         kernel_log,
         build,
+        builtins,
         versions_before,
         apps: BTreeMap::new(),
         sessions: Sessions::new(),
@@ -222,6 +232,7 @@ impl Host {
             configured: true,
             restoring: false,
             regions: Vec::new(),
+            raw: configured.regions.iter().map(|region| (region.name.clone(), region.raw)).collect(),
             functions: BTreeMap::new(),
             retired: before.as_ref().map(|before| before.retired.clone()).unwrap_or_default(),
         };
@@ -275,6 +286,7 @@ impl Host {
             configured: false,
             restoring: false,
             regions: Vec::new(),
+            raw: BTreeMap::new(),
             functions: BTreeMap::new(),
             retired: before.retired,
         };

@@ -56,6 +56,7 @@ impl Host {
             regions,
             functions: BTreeMap::new(),
             retired: BTreeMap::new(),
+            raw: BTreeMap::new(),
         };
         home(self.tables(), id);
         self.publish(&app);

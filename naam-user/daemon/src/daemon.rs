@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use naam_control::protocol::admin::Status;
+use naam_control::protocol::admin::{HandlerInfo, Status};
 use naam_control::protocol::{AdminReply, AdminRequest, Reply, Request};
 use naam_control::{ControlError, Name, Peer, ProgressSink, Service};
 use naam_region::Regions;
@@ -64,6 +64,7 @@ impl Daemon {
                 let candidate = blocking(move || Candidate::read(object)).await?;
                 self.host.borrow_mut().replace_handler(&app, &function, &candidate).map(AdminReply::Handler)
             }
+            AdminRequest::HandlerOnesided { app } => self.serve_onesided(&app).await.map(AdminReply::Handlers),
             AdminRequest::HandlerUnload { app, function } => {
                 self.host.borrow_mut().unload_handler(&app, &function).map(done)
             }
@@ -102,6 +103,21 @@ impl Daemon {
                 Ok(AdminReply::Done)
             }
         }
+    }
+
+    /// One function at a time: each takes the kernel a while, and others want to be served in between.
+    async fn serve_onesided(&self, app: &Name) -> Result<Vec<HandlerInfo>, ControlError> {
+        let builtins = self.host.borrow().builtins;
+        let candidates = blocking(move || {
+            let failed = |cause| ControlError::new("serve", "the built-in one-sided functions", cause);
+            Candidate::onesided(builtins).map_err(failed)
+        });
+        let mut served = Vec::new();
+        for (number, candidate) in (0..).zip(candidates.await?) {
+            served.push(self.host.borrow_mut().serve_onesided(app, number, &candidate)?);
+            tokio::task::yield_now().await;
+        }
+        Ok(served)
     }
 
     async fn create_region(&self, app: Name, region: Name, bytes: u64) -> Result<AdminReply, ControlError> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use naam_abi::handler::META_WRITES;
 use naam_abi::limits::{BUILTIN_FUNCTIONS, FUNCTIONS_MAX, STEPS_MAX, TIME_BUDGET_NS};
+use naam_abi::onesided;
 use naam_admission::{Admitted, admit};
 use naam_control::config::ObjectSource;
 use naam_control::limits::OBJECT_BYTES_MAX;
@@ -70,6 +71,12 @@ impl Candidate {
         }
     }
 
+    /// The built-in one-sided functions, by number; the cause if the serving program carries none.
+    pub fn onesided(builtins: Builtins) -> Result<Vec<Self>, String> {
+        let object = |name: &&str| Self::configured(&ObjectSource::Builtin((*name).to_owned()), builtins);
+        onesided::NAMES.iter().map(|name| object(name).map_err(|cause| format!("`{name}`: {cause}"))).collect()
+    }
+
     /// Reads and admits a file; the cause if that fails.
     pub fn read_file(path: &Path) -> Result<Self, String> {
         let length = std::fs::metadata(path).map_err(|error| format!("it cannot be read: {error}"))?.len();
@@ -128,6 +135,29 @@ impl Host {
         };
         let id = found.id;
         self.serve(id, number, candidate, None)?;
+        self.save()?;
+        self.handler_info(&self.apps[&id], number)
+    }
+
+    /// Serves one of the built-in one-sided functions of an app, bound to the regions that it has now.
+    pub fn serve_onesided(
+        &mut self,
+        app: &Name,
+        number: u16,
+        candidate: &Candidate,
+    ) -> Result<HandlerInfo, ControlError> {
+        let found = self.app("serve one-sided functions of", app)?;
+        let refused = |cause: String| ControlError::new("serve one-sided functions of", format!("app `{app}`"), cause);
+        if found.regions.is_empty() {
+            let way_out = "make one: naam region create";
+            return Err(refused("it has no region that they could reach".into()).way_out(way_out));
+        }
+        let same = found.functions.values().find(|served| served.function.name == candidate.name);
+        if same.is_some_and(|served| served.function.id != number) {
+            return Err(refused(format!("it has a function `{}` of its own", candidate.name)));
+        }
+        let (id, configured) = (found.id, same.and_then(|served| served.configured.clone()));
+        self.serve(id, number, candidate, configured)?;
         self.save()?;
         self.handler_info(&self.apps[&id], number)
     }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use naam_abi::siphash::{Key, PUBLIC_KEY, SipHash};
 use naam_abi::tables::{APP_SERVING, APP_TAG, APP_TIMED, AppEntry};
 use naam_control::protocol::admin::{Attachment, Counters};
-use naam_control::protocol::session::Function;
+use naam_control::protocol::session::{Function, Rights};
 use naam_control::sessions::Sessions;
 use naam_control::{ControlError, FunctionName, Name};
 use naam_loader::{Datapath, Tables};
 use naam_region::{Region, Regions};
 
-use crate::functions::Drain;
+use crate::functions::{Builtins, Drain};
 use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
 
@@ -27,6 +27,8 @@ pub struct Host {
     pub kernel_log: KernelLog,
     /// Hash of the entry and shell objects: they fit each other, and no others.
     pub build: String,
+    /// Handler objects that the serving program carries.
+    pub builtins: Builtins,
     /// Versions, by app and function, that served before this build.
     pub versions_before: BTreeMap<(u16, u16), u16>,
     /// Its pinned regions, of apps that are served and others.
@@ -77,6 +79,8 @@ pub struct App {
     pub restoring: bool,
     /// Its regions, in binding order.
     pub regions: Vec<Region>,
+    /// Raw rights that any session may ask for, by region, as configured.
+    pub raw: BTreeMap<Name, Rights>,
     /// Its functions by number.
     pub functions: BTreeMap<u16, Served>,
     /// Last versions of functions that are no more: their numbers are not used again.

@@ -161,8 +161,9 @@ fn grant(app: &App, peer: &Peer, wanted: &[RegionRights]) -> Result<Vec<RegionRi
         app.region_names().into_iter().map(|region| RegionRights { region, handler, raw: Rights::NONE }).collect();
     for rights in wanted {
         let place = app.region_index(&rights.region).ok_or_else(|| format!("it has no region `{}`", rights.region))?;
-        if rights.raw != Rights::NONE && !peer.admin {
-            return Err(format!("raw rights to region `{}` are for administrators", rights.region));
+        let open = app.raw.get(&rights.region).copied().unwrap_or(Rights::NONE);
+        if !peer.admin && !open.include(rights.raw) {
+            return Err(format!("such raw rights to region `{}` are for administrators", rights.region));
         }
         granted[place] = rights.clone();
     }

@@ -11,6 +11,7 @@ use naam_handlers::mica::hash::hash;
 use serde::Serialize;
 
 use super::bytes;
+use super::onesided::{Operation, Place};
 use crate::client::{Connect, Connected};
 use crate::failure::{Failure, Verdict};
 use crate::options::Global;
@@ -19,10 +20,12 @@ use crate::output::Output;
 /// What is called, where, and with what.
 #[derive(Debug, Args)]
 pub struct Request {
-    /// The function
+    /// The function; with --region read, write, cas or faa: a one-sided operation
     function: String,
     #[command(flatten)]
     arguments: Arguments,
+    #[command(flatten)]
+    place: Place,
     /// Send it to this shard [default: 0]
     #[arg(long, conflicts_with = "key", value_name = "N")]
     shard: Option<u16>,
@@ -52,7 +55,7 @@ struct Arguments {
 }
 
 /// Decimal, or hexadecimal after 0x.
-fn number(text: &str) -> Result<u64, String> {
+pub fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
@@ -140,24 +143,36 @@ impl Trace {
 
 impl Request {
     fn make(&self, global: &Global) -> anyhow::Result<Called> {
-        let args = self.arguments.bytes()?;
-        let Connected { mut client, lease, reason } = self.connect.open(global, &Options::default())?;
+        let mut args = self.arguments.bytes()?;
+        let operation = self.place.operation(&self.function)?;
+        let rights = operation.as_ref().map(Operation::rights).into_iter().collect();
+        let Connected { mut client, lease, reason } = self.connect.open_with(global, &Options::default(), rights)?;
         tracing::info!(transport = client.transport_name(), reason, "connected");
-        let function = client.function(&self.function).ok_or_else(|| {
+        let mut reply_room = self.reply;
+        if let Some(operation) = &operation {
+            let region = client.region(operation.region().as_str()).expect("the daemon granted rights to it");
+            (args, reply_room) = operation.arguments(region, &args)?;
+        }
+        let name = operation.as_ref().map_or(self.function.as_str(), |operation| operation.function());
+        let function = client.function(name).ok_or_else(|| {
             let known: Vec<_> = client.core().session().functions.keys().cloned().collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let object = format!("function `{}` of app `{}`", self.function, lease.grant().app);
-            Failure::new("call", object, "there is no such function").way_out(format!("there are: {known}"))
+            let object = format!("function `{name}` of app `{}`", lease.grant().app);
+            let way_out = match operation {
+                Some(_) => "serve them: naam handler onesided".to_owned(),
+                None => format!("there are: {known}"),
+            };
+            Failure::new("call", object, "there is no such function").way_out(way_out)
         })?;
         let shard = match &self.key {
             Some(key) => Shard::Hash(hash(key.as_bytes())),
             None => Shard::Number(self.shard.unwrap_or(0)),
         };
-        let call = Call { function, shard, args: &args, reply_room: self.reply, timeout: self.connect.timeout() };
+        let call = Call { function, shard, args: &args, reply_room, timeout: self.connect.timeout() };
         let began = Instant::now();
         let outcome = client.call(&call);
         let shard = shard.number(lease.grant().shards);
-        Called::new(&self.function, shard, outcome, &client, began.elapsed()).map_err(Into::into)
+        Called::new(name, shard, outcome, &client, began.elapsed()).map_err(Into::into)
     }
 }
 
@@ -174,7 +189,7 @@ impl Called {
             Err(ClientError::Call(error)) => {
                 let (status, code) = match error {
                     CallError::Failed { code } => (name(Status::Failed), code),
-                    CallError::Refused { status, .. } => (name(status), 0),
+                    CallError::Refused { status, code, .. } => (name(status), code),
                     CallError::Timeout { .. } => ("timeout", 0),
                     CallError::Closed { .. } => ("closed", 0),
                 };

@@ -40,6 +40,12 @@ pub enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Serve the built-in one-sided functions of an app, bound to the regions that it has now
+    Onesided {
+        /// The app
+        #[arg(long)]
+        app: Name,
+    },
     /// No longer serve a function
     Unload {
         /// The app
@@ -114,6 +120,11 @@ impl Command {
                     None => named_by(&object, &source)?,
                 };
                 served(global, output, AdminRequest::HandlerReplace { app, function, object })
+            }
+            Self::Onesided { app } => {
+                let reply = Daemon::connect(global)?.ask(AdminRequest::HandlerOnesided { app })?;
+                let handlers = expect_reply!(reply, AdminReply::Handlers(handlers) => handlers);
+                output.show(&handlers, |handlers| table(handlers).or(""))
             }
             Self::Unload { app, function } => {
                 let done = format!("function `{app}/{function}` is gone");

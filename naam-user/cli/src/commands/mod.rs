@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod handler;
 pub mod inspect;
 pub mod interface;
+mod onesided;
 pub mod region;
 pub mod serve;
 pub mod status;

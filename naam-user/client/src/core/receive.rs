@@ -112,7 +112,7 @@ impl Core {
             status => {
                 self.stats.answers += 1;
                 let may_have_run = !status.never_ran() || call.attempts > 1;
-                self.end(index, true, Err(CallError::Refused { status, may_have_run }), done);
+                self.end(index, true, Err(CallError::Refused { status, code: message.code, may_have_run }), done);
             }
         }
     }

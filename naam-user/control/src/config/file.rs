@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use naam_abi::limits::{APPS_MAX, BUILTIN_FUNCTIONS, FUNCTIONS_MAX, PORT_BASE, PORTS, REGIONS_MAX, SESSIONS_MAX};
+use naam_abi::tables::{RIGHT_ATOMIC, RIGHT_READ, RIGHT_WRITE};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -15,6 +16,7 @@ use super::{
     App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Region, RegionSize,
 };
 use crate::protocol::admin::Hook;
+use crate::protocol::session::Rights;
 use crate::{FunctionName, Name, limits};
 
 #[derive(Deserialize)]
@@ -68,6 +70,8 @@ struct AppTable {
     timed: bool,
     sessions_max: Option<Spanned<usize>>,
     #[serde(default)]
+    onesided: bool,
+    #[serde(default)]
     region: Vec<RegionTable>,
     #[serde(default)]
     function: Vec<FunctionTable>,
@@ -86,6 +90,28 @@ enum Integrity {
 struct RegionTable {
     name: Spanned<Name>,
     size: RegionSize,
+    #[serde(default)]
+    raw: Vec<RawRight>,
+}
+
+/// A right of `raw` of a region.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawRight {
+    Read,
+    Write,
+    Atomic,
+}
+
+impl RawRight {
+    fn all(rights: &[Self]) -> Rights {
+        let bits = rights.iter().map(|right| match right {
+            Self::Read => RIGHT_READ,
+            Self::Write => RIGHT_WRITE,
+            Self::Atomic => RIGHT_ATOMIC,
+        });
+        Rights::from_bits(bits.fold(0, |all, bit| all | bit))
+    }
 }
 
 #[derive(Deserialize)]
@@ -170,7 +196,11 @@ impl Blame<'_> {
         let regions = app
             .region
             .into_iter()
-            .map(|region| Region { name: region.name.into_inner(), bytes: region.size.bytes() })
+            .map(|region| Region {
+                name: region.name.into_inner(),
+                bytes: region.size.bytes(),
+                raw: RawRight::all(&region.raw),
+            })
             .collect();
         let checked = App {
             name: app.name.get_ref().clone(),
@@ -178,6 +208,7 @@ impl Blame<'_> {
             integrity: app.integrity == Integrity::On,
             timed: app.timed,
             sessions_max: sessions_max.unwrap_or(SESSIONS_MAX),
+            onesided: app.onesided,
             regions,
             functions,
         };
@@ -252,7 +283,19 @@ mod tests {
         assert_eq!((config.port_base, config.control.tcp), (PORT_BASE, None));
         assert_eq!(config.daemon.capabilities, [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon]);
         let app = &parse(MINIMAL, Path::new("naam.toml")).unwrap().apps[0];
-        assert!(app.integrity && app.regions.is_empty() && app.sessions_max == SESSIONS_MAX);
+        assert!(app.integrity && app.regions.is_empty() && app.sessions_max == SESSIONS_MAX && !app.onesided);
+    }
+
+    #[test]
+    fn raw_rights_are_zero_unless_listed() {
+        let region = |name, raw| format!("[[app.region]]\nname = \"{name}\"\nsize = \"2 MiB\"\n{raw}");
+        let some = region("b", "raw = [\"read\", \"atomic\"]\n");
+        let text = format!("{MINIMAL}onesided = true\n{}{some}", region("a", ""));
+        let app = &parse(&text, Path::new("naam.toml")).unwrap().apps[0];
+        assert!(app.onesided);
+        let rights: Vec<_> = app.regions.iter().map(|region| region.raw).collect();
+        assert_eq!(rights, [Rights::NONE, Rights { write: false, ..Rights::ALL }]);
+        assert!(error(&format!("{MINIMAL}{}", region("c", "raw = [\"all\"]\n"))).reason.contains("unknown variant"));
     }
 
     #[test]

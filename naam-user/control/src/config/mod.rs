@@ -14,6 +14,7 @@ use thiserror::Error;
 pub use size::RegionSize;
 
 use crate::protocol::admin::Hook;
+use crate::protocol::session::Rights;
 use crate::{FunctionName, Name};
 
 /// A configuration that has been checked.
@@ -93,6 +94,8 @@ pub struct App {
     pub timed: bool,
     /// Sessions that it may have at a time.
     pub sessions_max: usize,
+    /// Whether the built-in one-sided functions are served for it.
+    pub onesided: bool,
     /// Its regions, in binding order.
     pub regions: Vec<Region>,
     /// Its functions.
@@ -106,6 +109,8 @@ pub struct Region {
     pub name: Name,
     /// Its bytes.
     pub bytes: u64,
+    /// Raw rights that any session may ask for; administrators may ask for all.
+    pub raw: Rights,
 }
 
 /// A function of an app.

@@ -52,6 +52,12 @@ pub enum AdminRequest {
         /// The object.
         object: Object,
     },
+    /// Serve the built-in one-sided functions of an app, bound to the regions that it has now; those that are
+    /// served already are replaced. Answer: [`AdminReply::Handlers`].
+    HandlerOnesided {
+        /// The app.
+        app: Name,
+    },
     /// Stop serving a function.
     HandlerUnload {
         /// The app.

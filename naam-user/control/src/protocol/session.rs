@@ -43,7 +43,7 @@ pub struct RegionRights {
     /// Through handlers.
     #[serde(default)]
     pub handler: Rights,
-    /// Through built-in one-sided functions.
+    /// Through built-in one-sided functions. Who is no administrator gets what the configuration's `raw` allows.
     #[serde(default)]
     pub raw: Rights,
 }

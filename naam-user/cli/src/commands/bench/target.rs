@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(judged(false, Ok((Code::StoreFull, b""))), Some(Outcome::Failed(Failure::NoSpace)));
         assert_eq!(judged(false, Ok((Code::NotFound, b""))), Some(Outcome::Failed(Failure::Protocol)));
         assert_eq!(judged(true, Ok((Code::Retry, b""))), None);
-        let refused = CallError::Refused { status: Status::NoFunction, may_have_run: false };
+        let refused = CallError::Refused { status: Status::NoFunction, code: 0, may_have_run: false };
         assert_eq!(judged(true, Err(refused)), Some(Outcome::Failed(Failure::Refused)));
         let timeout = CallError::Timeout { attempts: 3, may_have_run: true };
         assert_eq!(judged(false, Err(timeout)), Some(Outcome::Failed(Failure::Timeout)));
