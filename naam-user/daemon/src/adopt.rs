@@ -88,15 +88,21 @@ impl PinLock {
     }
 }
 
-/// Sets the instance up, or takes it over.
-pub fn set_up(config: &Config, entry: &[u8], shell: &[u8], builtins: Builtins) -> Result<(Host, PinLock), ServeError> {
+/// Sets the instance up, or takes it over. `user` is whom the daemon becomes.
+pub fn set_up(
+    config: &Config,
+    user: Option<u32>,
+    entry: &[u8],
+    shell: &[u8],
+    builtins: Builtins,
+) -> Result<(Host, PinLock), ServeError> {
     let wanted = admit_all(config, builtins)?;
     let options = Options { port_base: config.port_base, ..Options::instance(config.instance.as_str()) };
     naam_sys::pin::ensure_bpffs(Path::new(naam_sys::pin::BPFFS)).map_err(naam_loader::LoaderError::from)?;
     std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
     let lock = PinLock::take(&options.pins)?;
     let adopted = options.pins.join("maps/APPS").exists();
-    let dir = StateDir::open(&config.control.socket, &config.instance)?;
+    let dir = StateDir::open(&config.control.socket, &config.instance, user)?;
     // Without the datapath that it tells of, a state is nothing.
     let state = if adopted { dir.load() } else { None };
     let build = hex(&Sha256::new().chain_update(entry).chain_update(shell).finalize());
@@ -240,13 +246,7 @@ impl Host {
             app.regions.push(self.configured_region(&app.name, region)?);
         }
         self.add_left_regions(&mut app, &names_before)?;
-        let other_meaning = before.as_ref().is_some_and(|before| {
-            before.integrity != app.integrity || !app.region_names().starts_with(&before.regions)
-        });
-        if other_meaning {
-            tracing::warn!(app = %app.name, "its integrity or its regions have changed: its sessions end");
-            self.end_sessions(id);
-        }
+        self.end_sessions_of_other_meaning(&app, before.as_ref(), configured.regions.len());
         if is_new {
             home(self.tables(), id);
         }
@@ -278,7 +278,7 @@ impl Host {
     fn take_other(&mut self, before: AppState) -> Result<(), ServeError> {
         let id = before.id;
         let mut app = App {
-            name: before.name,
+            name: before.name.clone(),
             id,
             integrity: before.integrity,
             timed: before.timed,
@@ -288,9 +288,10 @@ impl Host {
             regions: Vec::new(),
             raw: BTreeMap::new(),
             functions: BTreeMap::new(),
-            retired: before.retired,
+            retired: before.retired.clone(),
         };
         self.add_left_regions(&mut app, &before.regions)?;
+        self.end_sessions_of_other_meaning(&app, Some(&before), 0);
         self.publish(&app);
         self.apps.insert(id, app);
         self.end_unknown_functions(id, |number| before.functions.iter().any(|state| state.function.id == number))?;
@@ -298,6 +299,27 @@ impl Host {
             self.take_function(id, state)?;
         }
         Ok(())
+    }
+
+    /// Ends an app's sessions if they would mean something else than what they were opened for: rights
+    /// are by place, and a removal of a region may have been interrupted halfway. Without a state only
+    /// the places of `configured` regions are known.
+    fn end_sessions_of_other_meaning(&mut self, app: &App, before: Option<&AppState>, configured: usize) {
+        let same = before.map_or(app.regions.len() == configured, |before| {
+            before.integrity == app.integrity && app.region_names().starts_with(&before.regions)
+        });
+        if !same && self.tables().sessions().iter().any(|(_, of)| *of == app.id) {
+            tracing::warn!(app = %app.name, "its integrity or its regions have changed, or are not known: its sessions end");
+            self.end_sessions(app.id);
+        }
+        if let Some(region) = app.torn() {
+            tracing::error!(
+                app = %app.name,
+                region,
+                "a restore of the region was interrupted, it holds parts of two states: no sessions until it is restored or accepted"
+            );
+            self.end_sessions(app.id);
+        }
     }
 
     /// Opens or makes a region of the configuration.

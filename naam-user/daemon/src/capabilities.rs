@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 
 use caps::errors::CapsError;
@@ -89,6 +88,11 @@ impl Account {
         let user = user.ok_or_else(|| unknown(String::new()))?;
         Ok(Self { name: user.name, uid: user.uid, gid: user.gid })
     }
+
+    /// The user's number.
+    pub fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
 }
 
 /// The number of a group.
@@ -123,20 +127,9 @@ pub fn lift_memory_lock() {
     }
 }
 
-/// Gives directories with all that is in them to a user. Links are given themselves, never followed:
-/// an earlier daemon of that user may have been made to leave one. A directory is read before it is
-/// given away: without CAP_DAC_OVERRIDE it could not be afterwards.
+/// Gives a directory with all that is in it to a user; links are not followed.
 pub fn give(account: &Account, directory: &Path) -> io::Result<()> {
-    let (uid, gid) = (Some(account.uid.as_raw()), Some(account.gid.as_raw()));
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            give(account, &entry.path())?;
-        } else {
-            lchown(entry.path(), uid, gid)?;
-        }
-    }
-    lchown(directory, uid, gid)
+    crate::folder::give(directory, account.uid(), account.gid.as_raw())
 }
 
 /// Keeps the capabilities in `keep` and no other, in every set, for ever: they cannot come back, not

@@ -78,6 +78,7 @@ impl Daemon {
             }
             AdminRequest::RegionSave { app, region, path } => self.work(app, region, Work::Save(path), progress).await,
             AdminRequest::RegionRestore { app, region, path } => self.restore(app, region, &path, progress).await,
+            AdminRequest::RegionAccept { app, region } => self.host.borrow().accept_region(&app, &region).map(done),
             AdminRequest::RegionDump { app, region, offset, len } => {
                 let regions = self.regions();
                 let (offset, bytes) =

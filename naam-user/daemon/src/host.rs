@@ -195,6 +195,11 @@ impl App {
         names.map(|name| name.expect("the region was opened by this name")).collect()
     }
 
+    /// A region that an interrupted restore has left as a mixture.
+    pub fn torn(&self) -> Option<&str> {
+        self.regions.iter().find(|region| region.is_torn()).map(naam_region::Region::name)
+    }
+
     fn state(&self) -> AppState {
         AppState {
             name: self.name.clone(),

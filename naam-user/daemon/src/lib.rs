@@ -23,6 +23,7 @@
 //! | `adopt` | start: what the configuration wants, what the kernel still has, what is left to do |
 //! | `apps`, `functions`, `regions`, `sessions`, `steering`, `interfaces` | the parts of a host |
 //! | `state` | what the next daemon must know, beside the socket |
+//! | `folder` | a directory in which a privileged process follows no link |
 //! | `inspect`, `doctor` | what the kernel holds, what is wrong |
 //! | `kernel_log` | what the entry programs have to say |
 //! | [`capabilities`] | rights given up after the start |
@@ -45,6 +46,7 @@ pub mod capabilities;
 mod daemon;
 mod doctor;
 mod error;
+mod folder;
 mod functions;
 mod host;
 mod inspect;

@@ -93,6 +93,21 @@ impl Host {
         Ok(())
     }
 
+    /// Takes a region as an interrupted restore has left it.
+    pub fn accept_region(&self, app: &Name, region: &Name) -> Result<(), ControlError> {
+        let found = self.app("accept a region of", app)?;
+        let place = found.region_index(region);
+        let place = place.ok_or_else(|| failed("accept", app, region, "there is no such region"))?;
+        if found.restoring {
+            return Err(failed("accept", app, region, "a region of the app is being restored"));
+        }
+        if !found.regions[place].is_torn() {
+            return Err(failed("accept", app, region, "no restore of it was interrupted"));
+        }
+        tracing::warn!(%app, %region, "taken as an interrupted restore has left it");
+        found.regions[place].accept().map_err(|error| failed("accept", app, region, error))
+    }
+
     /// Lets the app's clients come back.
     pub fn end_restore(&mut self, app: &Name) {
         if let Ok(found) = self.app_mut("restore a region of", app) {

@@ -69,7 +69,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         })?;
         (server, Signals::install()?)
     };
-    let (host, lock) = adopt::set_up(&config, &entry, &shell, builtins)?;
+    let (host, lock) = adopt::set_up(&config, account.as_ref().map(Account::uid), &entry, &shell, builtins)?;
     let pins = host.datapath.pins().to_owned();
     let state_dir = host.state.path().to_owned();
     if let Some(account) = &account {

@@ -49,6 +49,11 @@ impl Host {
         if app.restoring {
             return Err(refused(&"one of its regions is being restored").way_out("try again when that is done"));
         }
+        if let Some(torn) = app.torn() {
+            let cause = format!("restoring region `{torn}` was interrupted: it holds parts of two states");
+            let way_out = format!("restore it again, or take it as it is by `naam region accept {name} {torn}`");
+            return Err(refused(&cause).way_out(way_out));
+        }
         let granted = grant(app, peer, rights).map_err(|cause| refused(&cause))?;
         let (id, limit, now, lease) = (app.id, app.sessions_max, self.now_ms(), self.lease_ms());
         let key = self.ticket_key;

@@ -11,8 +11,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use naam_abi::siphash::Key;
 use naam_control::protocol::session::Function;
@@ -20,9 +19,12 @@ use naam_control::{ControlError, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServeError;
+use crate::folder::Folder;
 
 /// Version of the file's shape.
 const VERSION: u32 = 1;
+/// The file's name.
+const FILE: &str = "state.json";
 
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,29 +90,35 @@ impl State {
 /// The directory.
 #[derive(Debug)]
 pub struct StateDir {
-    path: PathBuf,
+    folder: Folder,
+    objects: Folder,
 }
 
 impl StateDir {
-    /// Opens the directory of `instance` beside `socket`, or makes it, for this user only.
-    pub fn open(socket: &Path, instance: &Name) -> Result<Self, ServeError> {
-        let path = socket.parent().unwrap_or(Path::new("")).join(instance.as_str());
-        let objects = path.join("objects");
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&objects).map_err(ServeError::file("create", &objects))?;
-        Ok(Self { path })
+    /// Opens the directory of `instance` beside `socket`, or makes it, for this user only. It may be
+    /// this process's own, or that of `user`, whom the daemon becomes.
+    pub fn open(socket: &Path, instance: &Name, user: Option<u32>) -> Result<Self, ServeError> {
+        let parent = socket.parent().unwrap_or(Path::new(""));
+        if !parent.as_os_str().is_empty() {
+            fs::create_dir_all(parent).map_err(ServeError::file("create", parent))?;
+        }
+        let path = parent.join(instance.as_str());
+        let owners: Vec<u32> = user.into_iter().chain([rustix::process::geteuid().as_raw()]).collect();
+        let folder = Folder::open(&path, &owners).map_err(ServeError::file("use", &path))?;
+        let objects = folder.child("objects", &owners).map_err(ServeError::file("use", path.join("objects")))?;
+        Ok(Self { folder, objects })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// Reads the file. One that is missing or not understood is none: the configuration is then all
     /// there is.
     pub fn load(&self) -> Option<State> {
-        let path = self.file();
-        let text = match fs::read(&path) {
+        let path = self.path().join(FILE);
+        let text = match self.folder.read(FILE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -134,14 +142,13 @@ impl StateDir {
     /// Replaces the file, and removes objects that it does not name.
     pub fn save(&self, state: &State) -> Result<(), ControlError> {
         let text = serde_json::to_vec_pretty(state).expect("a state is plain data");
-        self.replace(&self.file(), &text)?;
-        let named = state.apps.iter().flat_map(|app| &app.functions).map(|function| function.handler.as_str());
-        let named: HashSet<&str> = named.collect();
-        for entry in fs::read_dir(self.objects()).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if !path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| named.contains(stem)) {
+        replace(&self.folder, FILE, &text)?;
+        let named = state.apps.iter().flat_map(|app| &app.functions);
+        let named: HashSet<String> = named.map(|function| object_name(&function.handler)).collect();
+        for name in self.objects.names().unwrap_or_default() {
+            if let Some(name) = name.to_str().filter(|name| !named.contains(*name)) {
                 // One that stays is only in the way of nothing.
-                let _ = fs::remove_file(path);
+                let _ = self.objects.remove(name);
             }
         }
         Ok(())
@@ -149,36 +156,24 @@ impl StateDir {
 
     /// Keeps a handler's object.
     pub fn put_object(&self, hash: &str, elf: &[u8]) -> Result<(), ControlError> {
-        self.replace(&self.object_path(hash), elf)
+        replace(&self.objects, &object_name(hash), elf)
     }
 
     /// A handler's object, if it was kept.
     pub fn object(&self, hash: &str) -> Option<Vec<u8>> {
-        fs::read(self.object_path(hash)).ok()
+        self.objects.read(&object_name(hash)).ok()
     }
+}
 
-    fn file(&self) -> PathBuf {
-        self.path.join("state.json")
-    }
+fn object_name(hash: &str) -> String {
+    format!("{hash}.o")
+}
 
-    fn objects(&self) -> PathBuf {
-        self.path.join("objects")
-    }
-
-    fn object_path(&self, hash: &str) -> PathBuf {
-        self.objects().join(hash).with_extension("o")
-    }
-
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), ControlError> {
-        let temporary = path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let written = options.open(&temporary).and_then(|mut file| io::Write::write_all(&mut file, bytes));
-        written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
-            ControlError::new("write", path.display().to_string(), error)
-                .way_out("make room there; until then a restarted daemon will not know of the last change")
-        })
-    }
+fn replace(folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), ControlError> {
+    folder.replace(name, bytes).map_err(|error| {
+        ControlError::new("write", folder.path().join(name).display().to_string(), error)
+            .way_out("make room there; until then a restarted daemon will not know of the last change")
+    })
 }
 
 #[cfg(test)]
@@ -216,7 +211,7 @@ mod tests {
 
     fn dir() -> (tempfile::TempDir, StateDir) {
         let place = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(&place.path().join("control.sock"), &Name::new("test").unwrap()).unwrap();
+        let dir = StateDir::open(&place.path().join("control.sock"), &Name::new("test").unwrap(), None).unwrap();
         (place, dir)
     }
 
@@ -235,11 +230,11 @@ mod tests {
     fn damaged_or_foreign_state_is_none() {
         let (_place, dir) = dir();
         for text in ["", "{", "{\"version\":1}"] {
-            fs::write(dir.file(), text).unwrap();
+            fs::write(dir.path().join(FILE), text).unwrap();
             assert_eq!(dir.load(), None, "{text}");
         }
         let other = State { version: VERSION + 1, ..state() };
-        fs::write(dir.file(), serde_json::to_vec(&other).unwrap()).unwrap();
+        fs::write(dir.path().join(FILE), serde_json::to_vec(&other).unwrap()).unwrap();
         assert_eq!(dir.load(), None);
     }
 
@@ -248,7 +243,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let (_place, dir) = dir();
         dir.save(&state()).unwrap();
-        assert_eq!(fs::metadata(dir.file()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

@@ -295,6 +295,58 @@ fn regions_are_saved_restored_and_shown() {
     assert!(instance.client().open_session(app, vec![]).is_ok(), "a refused restore keeps nobody away");
 }
 
+/// As a daemon leaves it that was killed while it restored.
+#[test]
+fn interrupted_restore_keeps_clients_away_until_it_is_mended_or_accepted() {
+    if !root("interrupted_restore_keeps_clients_away_until_it_is_mended_or_accepted") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+    let (app, region, path) = (name("kv"), name("store"), instance.dir.path().join("snapshot"));
+    instance.done(AdminRequest::RegionSave { app: app.clone(), region: region.clone(), path: path.clone() });
+    let restore = AdminRequest::RegionRestore { app: app.clone(), region: region.clone(), path };
+    let accept = AdminRequest::RegionAccept { app: app.clone(), region };
+    assert!(instance.refused(accept.clone()).contains("no restore of it was interrupted"));
+    for way_out in [restore, accept] {
+        instance.kill();
+        fs::create_dir_all(instance.pins().join("restoring/kv:store")).unwrap();
+        instance.start();
+        assert_eq!(instance.door().echo(session, 0).status, Status::Session as u16);
+        let error = instance.client().open_session(app.clone(), vec![]).unwrap_err().to_string();
+        assert!(error.contains("region `store` was interrupted") && error.contains("naam region accept"), "{error}");
+        instance.done(way_out);
+        instance.client().open_session(app.clone(), vec![]).unwrap();
+    }
+}
+
+/// Rights are by a region's place. A daemon killed between the region's end and the sessions' new rights
+/// leaves sessions whose rights would be to other regions.
+#[test]
+fn interrupted_removal_of_a_region_moves_no_rights() {
+    if !root("interrupted_removal_of_a_region_moves_no_rights") {
+        return;
+    }
+    let mut instance = Instance::new("");
+    instance.start();
+    let app = name("kv");
+    instance.done(AdminRequest::AppCreate { app: app.clone(), id: Some(APP), integrity: true });
+    for region in ["first", "second"] {
+        instance.done(AdminRequest::RegionCreate { app: app.clone(), region: name(region), bytes: 2 << 20 });
+    }
+    let handler = Rights { read: true, write: true, atomic: true };
+    let rights = vec![RegionRights { region: name("first"), handler, raw: Rights::NONE }];
+    let session = instance.client().open_session(app, rights).unwrap().key.session;
+    instance.kill();
+    instance.start();
+    assert!(instance.door().datapath.tables().session(session).is_some());
+    instance.kill();
+    fs::remove_file(instance.pins().join("regions/kv/first")).unwrap();
+    instance.start();
+    assert_eq!(instance.door().datapath.tables().session(session), None);
+}
+
 #[test]
 fn shards_are_moved_and_brought_home() {
     if !root("shards_are_moved_and_brought_home") {

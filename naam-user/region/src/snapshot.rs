@@ -60,7 +60,8 @@ impl Region {
     }
 
     /// Restores the region from `path`. The whole file is verified before the first byte of the
-    /// region changes: it is restored entirely or not at all.
+    /// region changes. What ends the process while it changes, or a file that changes meanwhile, leaves
+    /// a mixture: [`Region::is_torn`] tells, until it is restored again or [accepted](Region::accept).
     ///
     /// Stop the app's writers first, and end its sessions afterwards: what they had begun is gone.
     pub fn restore(&self, path: &Path, progress: OnProgress<'_>) -> Result<Header, RegionError> {
@@ -74,7 +75,8 @@ impl Region {
             });
         }
         let memory = self.map()?;
-        run(|| read_chunks(&memory, Reader::new(file, path), &header, path, progress))?;
+        run(|| read_chunks(self, &memory, Reader::new(file, path), &header, path, progress))?;
+        self.accept()?;
         Ok(header)
     }
 
@@ -150,6 +152,7 @@ async fn write_chunks(
 }
 
 async fn read_chunks(
+    region: &Region,
     memory: &Memory,
     reader: Reader<'_>,
     header: &Header,
@@ -183,6 +186,8 @@ async fn read_chunks(
     };
     reader.each(pieces(), verify).await?;
 
+    // Whatever ends this from here on leaves parts of two states, and says so.
+    region.mark_torn()?;
     let zeros = vec![0; CHUNK_BYTES as usize];
     for (number, _) in (0..).zip(&header.chunks).filter(|(_, chunk)| **chunk == Chunk::Zero) {
         memory.copy_in(number * CHUNK_BYTES, &zeros)?;

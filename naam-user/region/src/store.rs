@@ -2,7 +2,8 @@
 //!
 //! Nothing is written down beside the pins: the kernel itself knows all there is to know. The app
 //! and the name are the pin's path, `PINS/regions/APP/NAME`; the size is the map's; the time of
-//! creation is the pin's.
+//! creation is the pin's. While a restore overwrites a region, the empty directory
+//! `PINS/restoring/APP:NAME` says so: one that stays tells that the region is a mixture.
 
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use crate::{Geometry, Memory, RegionError, btf};
 #[derive(Clone, Debug)]
 pub struct Regions {
     dir: PathBuf,
+    marks: PathBuf,
 }
 
 /// A region that this process has open.
@@ -27,6 +29,7 @@ pub struct Region {
     app: String,
     name: String,
     pin: PathBuf,
+    mark: PathBuf,
     created: SystemTime,
     geometry: Geometry,
     map: Map,
@@ -35,7 +38,7 @@ pub struct Region {
 impl Regions {
     /// The regions under an instance's pin directory, such as `/sys/fs/bpf/naam/host`.
     pub fn new(pins: impl AsRef<Path>) -> Self {
-        Self { dir: pins.as_ref().join("regions") }
+        Self { dir: pins.as_ref().join("regions"), marks: pins.as_ref().join("restoring") }
     }
 
     /// Creates a region of `bytes` zero bytes and pins it. All of its memory is taken at once and is
@@ -62,9 +65,11 @@ impl Regions {
             flags: MMAPABLE,
             btf: Some(MapBtf { btf: &types, key_type: btf::KEY_TYPE, value_type: btf::VALUE_TYPE }),
         })?;
+        let mark = self.mark(app, name);
+        unmark(&mark)?;
         map.pin(&pin)?;
         let created = created(&pin)?;
-        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, created, geometry, map })
+        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, mark, created, geometry, map })
     }
 
     /// Opens a region by its pin, as after a restart of the daemon.
@@ -78,8 +83,8 @@ impl Regions {
         }
         let geometry = Geometry::of_map(info.value_size, info.max_entries)
             .ok_or_else(|| not(format!("an array of {} x {} bytes", info.max_entries, info.value_size)))?;
-        let created = created(&pin)?;
-        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, created, geometry, map })
+        let (created, mark) = (created(&pin)?, self.mark(app, name));
+        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, mark, created, geometry, map })
     }
 
     /// All regions, by app and name.
@@ -100,7 +105,11 @@ impl Regions {
         pin::unpin(&path)?;
         // The app's directory goes with its last region; otherwise it is not empty and stays.
         let _ = fs::remove_dir(path.parent().expect("a pin has a directory"));
-        Ok(())
+        unmark(&self.mark(app, name))
+    }
+
+    fn mark(&self, app: &str, name: &str) -> PathBuf {
+        self.marks.join(format!("{app}:{name}"))
     }
 
     fn path(&self, app: &str, name: &str) -> Result<PathBuf, RegionError> {
@@ -144,6 +153,21 @@ impl Region {
         &self.pin
     }
 
+    /// Whether a restore of it was begun and not brought to its end: it holds parts of two states.
+    pub fn is_torn(&self) -> bool {
+        self.mark.symlink_metadata().is_ok()
+    }
+
+    /// Takes the region as it is, whatever an interrupted restore has left in it.
+    pub fn accept(&self) -> Result<(), RegionError> {
+        unmark(&self.mark)
+    }
+
+    /// Says that the region is a mixture from now on, to whoever comes after a crash.
+    pub(crate) fn mark_torn(&self) -> Result<(), RegionError> {
+        fs::create_dir_all(&self.mark).map_err(RegionError::file("create", &self.mark))
+    }
+
     /// The map, for binding into handler programs.
     pub fn bpf_map(&self) -> &Map {
         &self.map
@@ -152,6 +176,14 @@ impl Region {
     /// Maps the region into this process. Needs no capability beyond an open descriptor.
     pub fn map(&self) -> Result<Memory, RegionError> {
         Ok(Memory::new(self.map.mmap()?, self.geometry))
+    }
+}
+
+/// Removes the mark of a restore, if it is there.
+fn unmark(mark: &Path) -> Result<(), RegionError> {
+    match fs::remove_dir(mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RegionError::file("remove", mark)(error)),
+        _ => Ok(()),
     }
 }
 

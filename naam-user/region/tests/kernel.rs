@@ -260,6 +260,32 @@ fn corruption_is_found_before_the_region_changes() {
 }
 
 #[test]
+fn interrupted_restore_is_told_until_it_is_mended_or_accepted() {
+    use naam_region::Stage;
+    let place = Place::new();
+    let region = place.region(4 * MIB);
+    fill(&region, 1);
+    let path = place.file("snapshot");
+    region.save(&path, &mut |_| ()).unwrap();
+    fill(&region, 2);
+    let interrupt = |at: Stage| {
+        let restore = || region.restore(&path, &mut |progress| assert_ne!(progress.stage, at, "interrupted"));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(restore)).unwrap_err();
+        place.regions().open("kv", "store").unwrap().is_torn()
+    };
+    assert!(!interrupt(Stage::Verify), "nothing has changed yet");
+    assert!(interrupt(Stage::Copy));
+    region.restore(&path, &mut |_| ()).unwrap();
+    assert!(!region.is_torn());
+    assert!(interrupt(Stage::Copy));
+    region.accept().unwrap();
+    assert!(!region.is_torn());
+    assert!(interrupt(Stage::Copy));
+    place.regions().remove("kv", "store").unwrap();
+    assert!(!place.region(2 * MIB).is_torn(), "another region of the name is whole");
+}
+
+#[test]
 fn snapshot_of_another_size_is_refused() {
     let place = Place::new();
     let file = place.file("store.naam");

@@ -60,6 +60,13 @@ pub enum Command {
         /// The file, on the daemon's machine
         path: PathBuf,
     },
+    /// Serve a region although restoring it was interrupted: it holds parts of two states
+    Accept {
+        /// The app
+        app: Name,
+        /// The region
+        region: Name,
+    },
     /// Show bytes of a region
     Dump {
         /// The app
@@ -114,6 +121,11 @@ impl Command {
                 let (name, path) = (format!("{app}/{region}"), absolute(&path)?);
                 let request = AdminRequest::RegionRestore { app, region, path };
                 copied(daemon, output, request, &format!("region `{name}` restored"))
+            }
+            Self::Accept { app, region } => {
+                let name = format!("{app}/{region}");
+                daemon.ask(AdminRequest::RegionAccept { app, region })?;
+                output.done(&format!("region `{name}` is taken as it is"))
             }
             Self::Dump { app, region, offset, len } => {
                 let reply = daemon.ask(AdminRequest::RegionDump { app, region, offset, len })?;

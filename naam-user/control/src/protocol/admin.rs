@@ -117,6 +117,13 @@ pub enum AdminRequest {
         /// The file.
         path: PathBuf,
     },
+    /// Take a region as an interrupted restore has left it, and serve its app again.
+    RegionAccept {
+        /// The app.
+        app: Name,
+        /// The region.
+        region: Name,
+    },
     /// Answer: [`AdminReply::Bytes`].
     RegionDump {
         /// The app.
