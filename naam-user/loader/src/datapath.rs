@@ -11,7 +11,7 @@ use naam_sys::{Map, MapSpec, MapType, features};
 
 use crate::error::LoaderError;
 use crate::tables::Tables;
-use crate::template::Shell;
+use crate::template::{MapShape, Shell};
 
 /// Maps that the entry object makes and shares with handler programs.
 const ENTRY_MAPS: [&str; 9] =
@@ -83,6 +83,7 @@ impl Datapath {
         }
         let shell = Shell::parse(objects.shell)?;
         let paths: Vec<_> = ENTRY_MAPS.iter().chain(&SHELL_MAPS).map(|name| (*name, maps.join(name))).collect();
+        require_shapes(&shell, &paths)?;
         let mut loader = EbpfLoader::new();
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
@@ -160,6 +161,21 @@ impl Datapath {
         drop(self);
         remove_pins(&pins)
     }
+}
+
+/// Refuses maps that another build has pinned with other entries: programs of this one would read and
+/// write beside what they mean, or not load. aya takes a pinned map as it is.
+fn require_shapes(shell: &Shell, paths: &[(&str, PathBuf)]) -> Result<(), LoaderError> {
+    for (name, path) in paths.iter().filter(|(_, path)| path.exists()) {
+        // A map of the entry alone is looked at where it is opened.
+        let Ok(wanted) = shell.map(name) else { continue };
+        let map = Map::open_pinned(path)?;
+        let found = MapShape { value_size: map.info().value_size, max_entries: map.info().max_entries };
+        if found != wanted {
+            return Err(LoaderError::Shape { path: path.clone(), found, wanted });
+        }
+    }
+    Ok(())
 }
 
 /// Removes an instance's pins, whoever made them. Detaches first: a filter at TC stays by itself, and

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use naam_sys::SysError;
 
 use crate::hook::Hook;
-use crate::template::BadShell;
+use crate::template::{BadShell, MapShape};
 
 /// An error of the loader. Each names the operation, the object, the cause and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +42,16 @@ pub enum LoaderError {
     },
     /// A pinned map is not of this build's shape.
     #[error(
-        "adopt {path}: it has values of {found} bytes, this build wants {wanted}; it was pinned by another version: \
-         stop that version and remove {path}, or choose another instance name"
+        "adopt {path}: it has {found}, this build wants {wanted}; it was pinned by another version: stop that version \
+         and remove {path}, or choose another instance name"
     )]
     Shape {
         /// The pin.
         path: PathBuf,
-        /// Bytes of its values.
-        found: u32,
-        /// Bytes that this build expects.
-        wanted: u32,
+        /// Its entries.
+        found: MapShape,
+        /// Entries that this build expects.
+        wanted: MapShape,
     },
     /// The program array is full.
     #[error("load handler {name}: all {limit} program places are taken; unload functions that are not used")]
@@ -90,6 +90,14 @@ pub enum LoaderError {
     VersionZero {
         /// The handler.
         name: String,
+    },
+    /// Messages that name a version get that version's handler, and no other.
+    #[error("load handler {name}: version {version} of the function serves or drains; choose another version")]
+    VersionInUse {
+        /// The handler.
+        name: String,
+        /// The version.
+        version: u16,
     },
     /// A number is out of range.
     #[error("{what} {number} is out of range: at most {most}")]

@@ -89,6 +89,11 @@ impl Datapath {
         if handler.version == 0 {
             return Err(LoaderError::VersionZero { name: handler.code.name().into() });
         }
+        let (current, draining) = self.tables.function(handler.app, handler.function);
+        if [current, draining].into_iter().flatten().any(|served| served.version == handler.version) {
+            let (name, version) = (handler.code.name().into(), handler.version);
+            return Err(LoaderError::VersionInUse { name, version });
+        }
         if handler.code.meta.flags & META_WRITES != 0 {
             range("reply_max of a writing handler", handler.code.meta.reply_max.into(), SLOT_REPLY_BYTES as u64)?;
         }
@@ -128,9 +133,13 @@ impl Datapath {
     /// Ends the draining version of a function: messages that name it now get VERSION.
     /// Returns the version, if one was draining.
     pub fn drained(&self, app: u16, function: u16) -> Result<Option<u16>, LoaderError> {
-        let (_, draining) = self.tables.function(app, function);
+        let (current, draining) = self.tables.function(app, function);
         let Some(reference) = draining else { return Ok(None) };
         self.tables.set_draining(app, function, None);
+        // A load was killed after it had noted the version as draining, before the next one served.
+        if current == Some(reference) {
+            return Ok(None);
+        }
         self.forget(app, function, reference)?;
         Ok(Some(reference.version))
     }

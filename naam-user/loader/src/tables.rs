@@ -13,6 +13,7 @@ use naam_abi::tables::{AppEntry, FunctionEntry, InterfaceWord, ProgramRef, Sessi
 use naam_sys::{Map, Mapping};
 
 use crate::error::LoaderError;
+use crate::template::MapShape;
 
 /// An array whose entries are whole words.
 #[derive(Debug)]
@@ -28,9 +29,10 @@ impl Words {
     fn open(directory: &Path, name: &str, bytes: usize, entries: usize) -> Result<Self, LoaderError> {
         let path = directory.join(name);
         let map = Map::open_pinned(&path)?;
-        let found = map.info().value_size;
-        if found as usize != bytes {
-            return Err(LoaderError::Shape { path, found, wanted: bytes as u32 });
+        let found = MapShape { value_size: map.info().value_size, max_entries: map.info().max_entries };
+        let wanted = MapShape { value_size: bytes as u32, max_entries: entries as u32 };
+        if found != wanted {
+            return Err(LoaderError::Shape { path, found, wanted });
         }
         let mapping = map.mmap()?;
         Ok(Self { map, mapping, stride: bytes as u64 / 8, entries: entries as u64 })

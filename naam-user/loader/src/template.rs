@@ -35,6 +35,12 @@ pub struct MapShape {
     pub max_entries: u32,
 }
 
+impl std::fmt::Display for MapShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} entries of {} bytes", self.max_entries, self.value_size)
+    }
+}
+
 /// A shell program with its calls linked and its maps still open.
 #[derive(Clone, Debug)]
 pub struct Template {

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_sys as bpf;
 use rustix::mount::MountFlags;
@@ -44,8 +45,7 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
 
 /// Pins under a temporary name, then renames: whoever opens `path` finds the old object or the new one.
 pub(crate) fn pin_replacing(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
-    let temporary = temporary_name(path);
-    pin(fd, &temporary)?;
+    let temporary = pin_beside(fd, path)?;
     rustix::fs::rename(&temporary, path).map_err(|errno| {
         // The rename's failure is what matters; the temporary name goes away if it can.
         let _ = rustix::fs::unlink(&temporary);
@@ -53,10 +53,21 @@ pub(crate) fn pin_replacing(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SysEr
     })
 }
 
-fn temporary_name(path: &Path) -> PathBuf {
+/// Pins under a name that nobody else has. One that is taken was left by a process of the same number
+/// that was killed before its rename, perhaps in another namespace of processes: it stays, for those
+/// who know the directory.
+fn pin_beside(fd: BorrowedFd<'_>, path: &Path) -> Result<PathBuf, SysError> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // bpffs refuses names with a dot.
-    path.with_file_name(format!("{name}-new-{}", std::process::id()))
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // bpffs refuses names with a dot.
+        let temporary = path.with_file_name(format!("{name}-new-{}-{number}", std::process::id()));
+        match pin(fd, &temporary) {
+            Err(error) if error.errno == Errno::EXIST => {}
+            pinned => return pinned.map(|()| temporary),
+        }
+    }
 }
 
 pub(crate) fn open(path: &Path) -> Result<OwnedFd, SysError> {

@@ -307,3 +307,16 @@ fn may_goto_agrees_with_the_release() {
         assert!(!features::may_goto(), "{version}");
     }
 }
+
+/// A process that was killed between pin and rename leaves a name; the next may have its number.
+#[test]
+fn names_left_by_the_killed_are_in_nobodys_way() {
+    let bpffs = Bpffs::new();
+    let left = map(MapType::Array, 4, 8, 1, 0);
+    for number in 0..64 {
+        left.pin(&bpffs.path(&format!("m-new-{}-{number}", std::process::id()))).unwrap();
+    }
+    let new = map(MapType::Array, 4, 8, 1, 0);
+    new.pin_replacing(&bpffs.path("m")).unwrap();
+    assert_eq!(Map::open_pinned(&bpffs.path("m")).unwrap().info().id, new.info().id);
+}
