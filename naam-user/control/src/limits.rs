@@ -19,7 +19,9 @@ pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 pub const CONNECTIONS_UNIX: usize = 64;
 /// Connections at a time on TCP: one for each session, and some.
 pub const CONNECTIONS_TCP: usize = 1280;
-/// Time from a connection's or line's first byte to the line's end.
+/// Of these, from one address: a machine full of clients, not all there is.
+pub const CONNECTIONS_ADDRESS: usize = 320;
+/// Time from a line's first byte to its end, and from a connection's beginning to its hello.
 pub const LINE_TIME: Duration = Duration::from_secs(10);
 /// Time that a connection may be silent between two requests.
 pub const IDLE_TIME: Duration = Duration::from_secs(300);
@@ -34,6 +36,7 @@ const _: () = {
     assert!(OBJECT_BYTES_MAX / 3 * 4 + 4096 <= LINE_BYTES_UNIX);
     assert!(DUMP_BYTES_MAX as usize / 3 * 4 + 4096 <= ANSWER_BYTES_MAX);
     assert!(HANDLER_INSNS_MAX * 8 * 8 <= OBJECT_BYTES_MAX);
+    assert!(CONNECTIONS_ADDRESS < CONNECTIONS_TCP);
     assert!(CONNECTIONS_TCP >= naam_abi::limits::SESSIONS_MAX);
     // A function table entry takes less than 160 bytes of JSON.
     assert!(FUNCTIONS_MAX * 160 <= ANSWER_BYTES_MAX);

@@ -282,6 +282,34 @@ fn connections_are_bounded() {
 }
 
 #[test]
+fn hello_comes_at_once() {
+    let limits = Limits { line_time: Duration::from_millis(100), ..Limits::default() };
+    assert!(limits.idle_time > Duration::from_secs(60));
+    let server = Running::start(limits);
+    let mut silent = TcpStream::connect(server.tcp).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(silent.read(&mut [0; 64]).unwrap(), 0, "dropped");
+    let mut greeted = server.greeted();
+    std::thread::sleep(Duration::from_millis(300));
+    greeted.get_mut().write_all(b"nonsense\n").unwrap();
+    assert!(line(&mut greeted).contains("\"failed\""), "whoever has said hello may be silent");
+}
+
+#[test]
+fn one_address_does_not_take_all_connections() {
+    let server = Running::start(Limits { connections_address: 2, ..Limits::default() });
+    let clients: Vec<_> = (0..2).map(|_| ControlClient::connect_tcp(server.tcp).unwrap()).collect();
+    let error = ControlClient::connect_tcp(server.tcp).unwrap_err();
+    assert!(error.to_string().contains("too many"), "{error}");
+    drop(clients);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while ControlClient::connect_tcp(server.tcp).is_err() {
+        assert!(Instant::now() < deadline, "ended connections make no room");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn panic_of_the_service_ends_one_connection() {
     let server = Running::start(Limits::default());
     let mut other = server.client();

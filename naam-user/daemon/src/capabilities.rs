@@ -127,6 +127,30 @@ pub fn lift_memory_lock() {
     }
 }
 
+/// Descriptors for everything but connections over TCP: regions, tables, links, programs, the unix socket.
+const OWN_FILES: u64 = 256;
+
+/// Raises the limit on open files as far as it may be. Returns how many connections over TCP leave
+/// enough for the rest, `most` at most.
+pub fn file_budget(most: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { limit.current };
+    let budget = within(current, most);
+    if budget < most {
+        tracing::warn!(
+            open_files = current,
+            connections = budget,
+            "the limit on open files bounds connections over TCP"
+        );
+    }
+    budget
+}
+
+fn within(open_files: Option<u64>, most: usize) -> usize {
+    open_files.map_or(most, |files| most.min(files.saturating_sub(OWN_FILES).max(1) as usize))
+}
+
 /// Gives a directory with all that is in it to a user; links are not followed.
 pub fn give(account: &Account, directory: &Path) -> io::Result<()> {
     crate::folder::give(directory, account.uid(), account.gid.as_raw())
@@ -186,4 +210,15 @@ pub fn effective() -> Result<Vec<String>, CapsError> {
         caps::read(None, CapSet::Effective)?.iter().map(|capability| capability.to_string()).collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_rest() {
+        let cases = [(None, 1280), (Some(8192), 1280), (Some(1024), 768), (Some(256), 1), (Some(0), 1)];
+        assert_eq!(cases.map(|(files, _)| within(files, 1280)), cases.map(|(_, most)| most));
+    }
 }

@@ -48,6 +48,8 @@ pub struct ServeOptions {
 pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { config, entry, shell, builtins, detach_on_exit } = options;
     capabilities::lift_memory_lock();
+    let limits = Limits::default();
+    let limits = Limits { connections_tcp: capabilities::file_budget(limits.connections_tcp), ..limits };
     let account = config.daemon.user.as_deref().map(Account::of).transpose()?;
     let group = config.control.group.as_deref().map(capabilities::group).transpose()?;
     if let Some(parent) = config.control.socket.parent() {
@@ -65,7 +67,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
             socket: config.control.socket.clone(),
             group,
             tcp: config.control.tcp,
-            limits: Limits::default(),
+            limits,
         })?;
         (server, Signals::install()?)
     };

@@ -1,12 +1,13 @@
 //! Datagrams between a NAAM client and its host.
 //!
 //! A [`Transport`] carries whole datagrams to the ports of one host and brings back what comes
-//! from them. It knows nothing of what is inside. Two ways of carrying exist, behind one trait:
+//! from them. It knows nothing of what is inside. These ways of carrying exist, behind one trait:
 //!
 //! | module | way | needs |
 //! |---|---|---|
 //! | [`xsk`] | AF_XDP sockets and an XDP program | Linux 5.9; CAP_NET_RAW, and CAP_BPF + CAP_NET_ADMIN for the program |
 //! | [`udp`] | a UDP socket through io_uring | Linux 6.1; no privilege |
+//! | [`udp::PlainTransport`] | a UDP socket, a system call a datagram | where io_uring is forbidden |
 //!
 //! [`open`] chooses. [`netlink`] asks the kernel about interfaces. One thread at a time drives a transport. Nothing is allocated after it was opened.
 
@@ -57,7 +58,7 @@ pub struct Incoming<'a> {
 
 /// Carries datagrams to one host.
 pub trait Transport: Send {
-    /// Short name for people and reports: `af_xdp`, `udp`.
+    /// Short name for people and reports: `af_xdp`, `udp`, `udp_plain`.
     fn name(&self) -> &'static str;
 
     /// Longest datagram in bytes, a multiple of 8: what path and wire format allow.

@@ -1,6 +1,7 @@
 //! One connection, from hello to end.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadHalf, WriteHalf};
@@ -52,7 +53,7 @@ impl<T: AsyncRead + AsyncWrite> Connection<T> {
             return Ok(());
         }
         loop {
-            let line = match self.next_line(stopped).await {
+            let line = match self.next_line(stopped, self.settings.limits.idle_time).await {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(()),
                 Err(error @ LineError::TooLong(_)) => {
@@ -76,7 +77,9 @@ impl<T: AsyncRead + AsyncWrite> Connection<T> {
             self.answer(&Greeting::Refused(error)).await?;
             return Ok(false);
         }
-        let Some(line) = self.next_line(stopped).await? else { return Ok(false) };
+        // Whoever connects has something to say at once.
+        let hello = self.settings.limits.line_time;
+        let Some(line) = self.next_line(stopped, hello).await? else { return Ok(false) };
         let cause = match serde_json::from_slice::<Hello>(&line) {
             Ok(Hello { naam: VERSION }) => {
                 let greeting = Greeting::Welcome { version: VERSION, instance: self.settings.instance.clone() };
@@ -117,10 +120,15 @@ impl<T: AsyncRead + AsyncWrite> Connection<T> {
         self.answer(&answer).await
     }
 
-    /// The next line; `None` at the connection's end or when the server stops.
-    async fn next_line(&mut self, stopped: &mut watch::Receiver<bool>) -> Result<Option<Vec<u8>>, LineError> {
-        let Limits { idle_time, line_time, .. } = self.settings.limits;
-        let limits = LineLimits { bytes: self.settings.line_bytes, idle: idle_time, time: line_time };
+    /// The next line, which begins within `idle`; `None` at the connection's end or when the server
+    /// stops.
+    async fn next_line(
+        &mut self,
+        stopped: &mut watch::Receiver<bool>,
+        idle: Duration,
+    ) -> Result<Option<Vec<u8>>, LineError> {
+        let time = self.settings.limits.line_time;
+        let limits = LineLimits { bytes: self.settings.line_bytes, idle, time };
         tokio::select! {
             line = read_line(&mut self.reader, limits) => line,
             _ = stopped.wait_for(|stopped| *stopped) => Ok(None),

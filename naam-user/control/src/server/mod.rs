@@ -6,10 +6,14 @@ mod connection;
 mod listen;
 mod peer;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -71,6 +75,7 @@ pub struct Limits {
     pub line_bytes_tcp: usize,
     pub connections_unix: usize,
     pub connections_tcp: usize,
+    pub connections_address: usize,
     pub line_time: Duration,
     pub idle_time: Duration,
     pub write_time: Duration,
@@ -84,6 +89,7 @@ impl Default for Limits {
             line_bytes_tcp: limits::LINE_BYTES_TCP,
             connections_unix: limits::CONNECTIONS_UNIX,
             connections_tcp: limits::CONNECTIONS_TCP,
+            connections_address: limits::CONNECTIONS_ADDRESS,
             line_time: limits::LINE_TIME,
             idle_time: limits::IDLE_TIME,
             write_time: limits::WRITE_TIME,
@@ -105,6 +111,8 @@ pub struct Server {
 
 /// Pause after `accept` failed: it fails at once again while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time between two words about that.
+const FAILURE_WORDS: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Binds the unix socket (mode 0660, of the configured group) and the TCP address. A socket file
@@ -127,6 +135,8 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let mut unix_tasks = JoinSet::new();
         let mut tcp_tasks = JoinSet::new();
+        let addresses = Rc::new(Addresses::default());
+        let mut failures = Failures::default();
         let serve = async {
             tokio::pin!(stop);
             loop {
@@ -149,23 +159,29 @@ impl Server {
                                 &local,
                             );
                         }
-                        Err(error) => accept_failed("unix", &error).await,
+                        Err(error) => failures.note("unix", &error).await,
                     },
                     accepted = accept(self.tcp.as_ref()) => match accepted {
                         Ok((stream, address)) => {
-                            let full = tcp_tasks.len() >= limits.connections_tcp;
+                            let from = addresses.enter(address.ip());
+                            let full = tcp_tasks.len() >= limits.connections_tcp
+                                || from.connections() > limits.connections_address;
                             let settings = connection::Settings {
                                 instance: self.config.instance.clone(),
                                 limits,
                                 line_bytes: limits.line_bytes_tcp,
                                 full,
                             };
-                            tcp_tasks.spawn_local_on(
-                                connection::serve(stream, Peer::tcp(address), Rc::clone(&service), settings, stopped.clone()),
-                                &local,
-                            );
+                            let peer = Peer::tcp(address);
+                            let serving =
+                                connection::serve(stream, peer, Rc::clone(&service), settings, stopped.clone());
+                            let task = async move {
+                                serving.await;
+                                drop(from);
+                            };
+                            tcp_tasks.spawn_local_on(task, &local);
                         }
-                        Err(error) => accept_failed("tcp", &error).await,
+                        Err(error) => failures.note("tcp", &error).await,
                     },
                 }
             }
@@ -190,7 +206,53 @@ async fn accept(tcp: Option<&TcpListener>) -> std::io::Result<(tokio::net::TcpSt
     }
 }
 
-async fn accept_failed(listener: &str, error: &std::io::Error) {
-    tracing::warn!(listener, %error, "cannot accept a control connection");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
+/// Failures of `accept`: each is waited out, one in a while is told.
+#[derive(Default)]
+struct Failures {
+    told: Option<Instant>,
+}
+
+impl Failures {
+    async fn note(&mut self, listener: &str, error: &std::io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= FAILURE_WORDS) {
+            self.told = Some(Instant::now());
+            tracing::warn!(listener, %error, "cannot accept control connections; is the limit on open files too low?");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Connections by address.
+#[derive(Default)]
+struct Addresses(RefCell<HashMap<IpAddr, usize>>);
+
+impl Addresses {
+    fn enter(self: &Rc<Self>, address: IpAddr) -> FromAddress {
+        *self.0.borrow_mut().entry(address).or_default() += 1;
+        FromAddress { addresses: Rc::clone(self), address }
+    }
+}
+
+/// A connection that is counted for its address while it lasts.
+struct FromAddress {
+    addresses: Rc<Addresses>,
+    address: IpAddr,
+}
+
+impl FromAddress {
+    /// Connections from the address, this one included.
+    fn connections(&self) -> usize {
+        self.addresses.0.borrow().get(&self.address).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for FromAddress {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) = self.addresses.0.borrow_mut().entry(self.address) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
 }

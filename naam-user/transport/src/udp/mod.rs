@@ -4,10 +4,13 @@
 //! by one system call a batch; one multishot `RECVMSG` brings everything that arrives into a
 //! ring of provided buffers.
 //!
+//! Where io_uring is forbidden, [`PlainTransport`] does the same by plain system calls.
+//!
 //! Minimum kernel 6.1 (`IORING_SETUP_DEFER_TASKRUN`; multishot receive is 6.0).
 
 mod buffers;
 mod outbox;
+mod plain;
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -24,6 +27,7 @@ use crate::target::{Path, Target, bound};
 use crate::{Incoming, Outgoing, Sent, Transport, TransportError, TransportStats, Waker};
 use buffers::ReceiveBuffers;
 use outbox::Outbox;
+pub use plain::PlainTransport;
 
 /// Datagrams that may be on their way into the kernel.
 const SENDS: u16 = 256;
@@ -308,8 +312,15 @@ fn failure(operation: &'static str) -> impl FnOnce(io::Error) -> TransportError 
 /// Whether a multishot receive may end with `result` and be armed again: nothing wrong, no
 /// buffer left for the moment, cancelled with its first thread, or an ICMP error of an earlier send.
 fn ends_harmlessly(result: i32) -> bool {
+    result >= 0 || result == -libc::ECANCELED || harmless(&io::Error::from_raw_os_error(-result))
+}
+
+/// Whether an error concerns one datagram, or the moment: an ICMP error of an earlier send, one that is
+/// too long for the path by now, no buffer, a signal.
+fn harmless(error: &io::Error) -> bool {
     const ICMP: [i32; 4] = [libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::EMSGSIZE];
-    result >= 0 || [libc::ENOBUFS, libc::ECANCELED, libc::EINTR].contains(&-result) || ICMP.contains(&-result)
+    let errno = error.raw_os_error().unwrap_or(0);
+    [libc::ENOBUFS, libc::EINTR].contains(&errno) || ICMP.contains(&errno)
 }
 
 /// Address and port of a kernel socket address.
