@@ -64,18 +64,17 @@ impl View {
 }
 
 /// A handler that may run, linked into one stream of instructions.
+///
+/// Only [`admit`] makes one, and nobody can change what runs: those who execute it rely on that.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Admitted {
     /// The handler's description of itself, checked against the limits.
     pub meta: Meta,
     /// The view it takes.
     pub view: View,
-    /// Its instructions: the entry function, then the local functions it reaches. Calls are
-    /// pc-relative, and nothing is left to relocate.
-    pub insns: Vec<Insn>,
-    /// Its functions in the order of their instructions, the entry first. The others are to be
-    /// described to the kernel with *static* linkage, whatever their linkage in the object was.
-    pub functions: Vec<Func>,
+    insns: Vec<Insn>,
+    functions: Vec<Func>,
     /// Source lines, sorted by instruction.
     pub lines: Vec<Line>,
     /// Instructions on the longest path of one step, loops unrolled.
@@ -90,6 +89,18 @@ impl Admitted {
     /// The handler's name.
     pub fn name(&self) -> &str {
         meta::name(&self.meta)
+    }
+
+    /// Its instructions: the entry function, then the local functions it reaches. Calls are
+    /// pc-relative, and nothing is left to relocate.
+    pub fn insns(&self) -> &[Insn] {
+        &self.insns
+    }
+
+    /// Its functions in the order of their instructions, the entry first. The others are to be
+    /// described to the kernel with *static* linkage, whatever their linkage in the object was.
+    pub fn functions(&self) -> &[Func] {
+        &self.functions
     }
 }
 
@@ -111,17 +122,27 @@ pub fn admit(elf: &[u8]) -> Result<Admitted, Refusal> {
         return Err(Refusal::object(Rule::CoreRelocation, detail));
     }
     let program = link::link(&object, &btf, &ext, name, entry)?;
-    let (cost, stack) = audit(&program, view).map_err(|fault| program.refusal(fault))?;
+    let Audited { cost, stack, frames } = audit(&program, view).map_err(|fault| program.refusal(fault))?;
     let hash = hash(view, &meta, &program.insns);
-    let Program { insns, functions, lines } = program;
+    let Program { insns, mut functions, lines } = program;
+    for (function, bytes) in functions.iter_mut().zip(frames) {
+        function.frame = structure::frame_size(bytes);
+    }
     Ok(Admitted { meta, view, insns, functions, lines, cost, stack, hash })
 }
 
-/// The structural and the dataflow audit: cost of the longest path, bytes of stack.
-fn audit(program: &Program, view: View) -> Result<(u64, usize), refusal::Fault> {
+/// What the audits measured: cost of the longest path, bytes of stack in all and by function.
+struct Audited {
+    cost: u64,
+    stack: usize,
+    frames: Vec<usize>,
+}
+
+/// The structural and the dataflow audit.
+fn audit(program: &Program, view: View) -> Result<Audited, refusal::Fault> {
     let shape = structure::audit(program)?;
     let outcome = dataflow::audit(&shape, view)?;
-    Ok((outcome.cost, shape.stack(&outcome.frames)?))
+    Ok(Audited { cost: outcome.cost, stack: shape.stack(&outcome.frames)?, frames: outcome.frames })
 }
 
 fn btf_section<'a>(object: &Object<'a>, name: &str) -> Result<&'a [u8], Refusal> {

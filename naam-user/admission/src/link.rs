@@ -27,6 +27,8 @@ pub struct Func {
     pub first: usize,
     /// Number of its instruction slots.
     pub count: usize,
+    /// Bytes of its stack frame, as the kernel reckons them: a callee's frame begins below.
+    pub frame: usize,
 }
 
 /// The source line from which instructions were made, until the next [`Line`] of the function.
@@ -144,7 +146,8 @@ impl Linker<'_> {
                 let insn = first + (u64::from(line.offset) - place.1) as usize / 8;
                 program.lines.push(Line { insn, source: line.source(self.btf) });
             }
-            program.functions.push(Func { name: symbol.name.clone(), first, count: insns.len() });
+            // The audit finds out what it uses of the stack.
+            program.functions.push(Func { name: symbol.name.clone(), first, count: insns.len(), frame: 0 });
             program.insns.extend(insns);
         }
         for (at, target) in calls {

@@ -41,12 +41,12 @@ pub fn splice(shell: &Shell, template: &Template, handler: &Admitted) -> Spliced
     let stub = template.functions.iter().find(|function| function.type_id == shell.stub);
     let start = stub.expect("the template holds the stub").insn_off;
     let end = starts.iter().copied().find(|&at| at > start).unwrap_or(template.insns.len() as u32);
-    let moved = |at: u32| if at >= end { at - (end - start) + handler.insns.len() as u32 } else { at };
+    let moved = |at: u32| if at >= end { at - (end - start) + handler.insns().len() as u32 } else { at };
 
-    let mut insns = Vec::with_capacity(template.insns.len() + handler.insns.len());
+    let mut insns = Vec::with_capacity(template.insns.len() + handler.insns().len());
     for (at, insn) in (0u32..).zip(&template.insns) {
         if at == start {
-            insns.extend(handler.insns.iter().map(|insn| Insn::from_bytes(insn.to_bytes())));
+            insns.extend(handler.insns().iter().map(|insn| Insn::from_bytes(insn.to_bytes())));
         }
         if (start..end).contains(&at) {
             continue;
@@ -62,13 +62,13 @@ pub fn splice(shell: &Shell, template: &Template, handler: &Admitted) -> Spliced
     }
 
     let mut btf = shell.btf.clone();
-    let mut functions = Vec::with_capacity(template.functions.len() + handler.functions.len());
+    let mut functions = Vec::with_capacity(template.functions.len() + handler.functions().len());
     for function in &template.functions {
         if function.insn_off != start {
             functions.push(FuncInfo { insn_off: moved(function.insn_off), ..*function });
         }
     }
-    for (number, function) in handler.functions.iter().enumerate() {
+    for (number, function) in handler.functions().iter().enumerate() {
         let linkage = if number == 0 { FuncLinkage::Global } else { FuncLinkage::Static };
         let type_id = add_function(&mut btf, &function.name, shell.prototype, linkage);
         functions.push(FuncInfo { insn_off: start + function.first as u32, type_id });
@@ -118,7 +118,7 @@ fn handler_lines(btf: &mut Btf, handler: &Admitted, start: u32) -> Vec<LineInfo>
             line_col: line.source.line.min(LINE_MAX) << 10 | line.source.column.min(COLUMN_MAX),
         })
         .collect();
-    for function in &handler.functions {
+    for function in handler.functions() {
         if !handler.lines.iter().any(|line| line.insn == function.first) {
             let name = btf.add_string(&identifier(&function.name));
             let insn_off = start + function.first as u32;

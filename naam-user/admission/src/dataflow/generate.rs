@@ -47,7 +47,7 @@ struct Writer<'a> {
 pub(super) fn program(random: &mut Random) -> Program {
     let local = random.one_in(3);
     let entry = body(random, local, false);
-    let mut functions = vec![Func { name: "entry".into(), first: 0, count: entry.len() }];
+    let mut functions = vec![Func { name: "entry".into(), first: 0, count: entry.len(), frame: 0 }];
     let mut insns = entry;
     if local {
         let callee = body(random, false, true);
@@ -57,7 +57,7 @@ pub(super) fn program(random: &mut Random) -> Program {
                 *insn = insn.with_imm(first as i32 - at as i32 - 1);
             }
         }
-        functions.push(Func { name: "local".into(), first, count: callee.len() });
+        functions.push(Func { name: "local".into(), first, count: callee.len(), frame: 0 });
         insns.extend(callee);
     }
     if random.one_in(4) {

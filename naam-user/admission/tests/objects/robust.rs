@@ -118,9 +118,9 @@ fn what_runs_has_one_hash() {
     let other = admit(&build::compile(&build::corpus().join("honest/echo.c"))).unwrap();
     assert_eq!(first.hash, again.hash);
     assert_ne!(first.hash, other.hash);
-    assert_eq!(first.functions[0].name, "sections");
-    assert_eq!(first.functions.iter().map(|func| func.count).sum::<usize>(), first.insns.len());
-    assert!(first.lines.iter().all(|line| line.insn < first.insns.len()));
+    assert_eq!(first.functions()[0].name, "sections");
+    assert_eq!(first.functions().iter().map(|func| func.count).sum::<usize>(), first.insns().len());
+    assert!(first.lines.iter().all(|line| line.insn < first.insns().len()));
 }
 
 proptest! {
@@ -141,7 +141,7 @@ proptest! {
             object.truncate(cut.index(object.len()));
         }
         match admit(&object) {
-            Ok(admitted) => prop_assert!(!admitted.insns.is_empty() && admitted.cost > 0),
+            Ok(admitted) => prop_assert!(!admitted.insns().is_empty() && admitted.cost > 0),
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
         }
     }
