@@ -12,6 +12,7 @@
 //! | [`handlers`] | handlers in C that do what their arguments say, however wrong |
 //! | [`cpus`] | threads on CPUs of their own |
 //! | [`stage`] | a bench with such a handler and two regions |
+//! | [`vectors`] | handlers of instructions that a test writes one by one |
 //! | [`verdict`] | what became of a frame, and which counters it moved |
 
 pub mod bench;
@@ -20,4 +21,5 @@ pub mod frame;
 pub mod handlers;
 pub mod objects;
 pub mod stage;
+pub mod vectors;
 pub mod verdict;
