@@ -102,6 +102,7 @@ NAAM_INLINE enum naam_step item(struct naam_msg *m, const struct naam_view1k *v)
 		m->state[CHECKSUM] = v->w[2];
 		for (int i = 0; i < 4; i++)
 			m->state[LANES + i] = lanes.lane[i];
+		m->reply_len = (TAIL_WORD - 2) * 8; /* a cut message keeps its reply so far, and no more */
 		return read_in_phase(m, TAIL, mica_block_offset(entry) + TAIL_WORD * 8, TAIL_WORDS * 8);
 	}
 	return mica_checksum(&lanes) == v->w[2] ? finish(m, v, header, 0) : read_bucket(m);

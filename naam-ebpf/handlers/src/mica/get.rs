@@ -145,6 +145,8 @@ fn item(m: &mut Msg, v: &View1k) -> Step {
         m.state[LANES + 2] = lanes.0[2];
         m.state[LANES + 3] = lanes.0[3];
         m.state[PHASE] = TAIL;
+        // A cut message keeps its reply so far, and no more.
+        m.reply_len = ((TAIL_WORD - 2) * 8) as u32;
         return m.read(REGION, block.offset() + TAIL_WORD * 8, (TAIL_WORDS * 8) as u32);
     }
     if lanes.checksum() != v.w[2] {
