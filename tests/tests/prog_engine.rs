@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use naam_abi::handler::META_WRITES;
-use naam_abi::limits::{ARGS_BYTES, REPLY_BYTES};
+use naam_abi::limits::{ARGS_BYTES, REPLY_BYTES, STEPS_MAX};
 use naam_abi::tables::RIGHT_ALL;
-use naam_abi::wire::{STATUS_NAMES, Status};
+use naam_abi::wire::{self, CARRIED_BYTES_MAX, Carried, STATUS_NAMES, Status};
 use naam_admission::{Admitted, admit};
-use naam_engine::{Engine, Image, Limited, Machine, Program, Run};
+use naam_engine::{Action, Engine, Image, Limited, Machine, Memory, Program, Run};
 use naam_handlers::mica::args;
 use naam_handlers::mica::layout::Geometry;
 use naam_loader::Hook;
@@ -24,8 +24,10 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 struct Pair {
     stage: Stage,
     programs: [Arc<Program>; 2],
-    /// One memory for each program.
-    images: [Image; 2],
+    /// One memory for each program, and one for messages that are cut.
+    images: [Image; 3],
+    /// Whether the handler keeps to the rules for what survives a cut.
+    cuts: bool,
     rights: [u8; 8],
     reply_max: usize,
     sequence: u32,
@@ -39,7 +41,8 @@ impl Pair {
         let mut pair = Self {
             stage,
             programs: [machine(Machine::Jit), machine(Machine::Interpreter)],
-            images: [Image::new(), Image::new()],
+            images: [Image::new(), Image::new(), Image::new()],
+            cuts: true,
             rights: [RIGHT_ALL; 8],
             reply_max,
             sequence: 0,
@@ -67,8 +70,12 @@ impl Pair {
         let room = message.room;
         let (_, reply) = self.stage.judge(&Stage::request(vec![message]), what);
         let answer = reply.answers.into_iter().next().expect("one answer");
+        let request = naam_engine::Request { args, reply_room: room, shard: SHARD };
+        if self.cuts {
+            let image = Limited { memory: &self.images[2], rights: self.rights };
+            assert_cut_alike(&self.programs, &request, &image, &answer, what);
+        }
         for (program, image) in self.programs.iter().zip(&self.images) {
-            let request = naam_engine::Request { args, reply_room: room, shard: SHARD };
             let mut run = Run::start(program, &request).expect("it starts");
             let end = run.finish(&Limited { memory: image, rights: self.rights }).expect("no fault");
             let name = |status: u16| STATUS_NAMES[usize::from(status)];
@@ -84,15 +91,62 @@ impl Pair {
 
     /// Demands that all memories are the same, word for word.
     fn compare_memory(&self, what: &str) {
-        for image in &self.images {
+        for (number, image) in self.images[..if self.cuts { 3 } else { 2 }].iter().enumerate() {
             for (region, memory) in self.stage.memory.iter().enumerate() {
                 for (at, word) in image.words(region).iter().enumerate() {
                     let kernel = memory.load(at as u64 * 8, Ordering::SeqCst).expect("inside");
-                    assert_eq!(word.load(Ordering::SeqCst), kernel, "{what}: region {region}, offset {:#x}", at * 8);
+                    assert_eq!(
+                        word.load(Ordering::SeqCst),
+                        kernel,
+                        "{what}: memory {number}, region {region}, offset {:#x}",
+                        at * 8
+                    );
                 }
             }
         }
     }
+}
+
+/// Demands the kernel's answer of a message that is cut after every step up to its first effect, and goes on on the other
+/// machine.
+fn assert_cut_alike(
+    programs: &[Arc<Program>; 2],
+    request: &naam_engine::Request<'_>,
+    memory: &impl Memory,
+    answer: &Answer,
+    what: &str,
+) {
+    let mut run = Run::start(&programs[0], request).expect("it starts");
+    let mut buffer = [0; CARRIED_BYTES_MAX];
+    for sites in 1.. {
+        let effect = matches!(run.action(), Action::Effect(_));
+        let Some(carried) = run.cut(&mut buffer) else { break };
+        // The kernel's message stays at one site, where it has so many steps.
+        let spent = u32::from(carried.steps()) >= STEPS_MAX;
+        // Through its own bytes, as over the wire.
+        let mut header = wire::Message::default();
+        carried.fill(&mut header);
+        let mut room = carried.body().to_vec();
+        room.resize(header.room.into(), 0xee);
+        let carried = Carried::decode(&header, &room).expect("what was cut is well-formed");
+        run = Run::resume(&programs[sites % 2], &carried, SHARD);
+        if spent {
+            run.refuse(Status::Budget);
+        } else {
+            run.perform(memory).expect("no fault");
+        }
+        // A message that has had an effect stays where it is.
+        if effect {
+            run.finish(memory).expect("no fault");
+        }
+    }
+    let Action::Ended(end) = run.action() else { panic!("{what}: {:?}", run.action()) };
+    assert_eq!(
+        (end.status as u16, end.code, end.reply, end.steps),
+        (answer.status, answer.code, &answer.reply[..], u32::from(answer.steps)),
+        "{what}, cut after every step, arguments {:x?}",
+        request.args
+    );
 }
 
 fn runner(test: &str) -> TestRunner {
@@ -147,6 +201,8 @@ fn puppets_perform_alike() {
     let mut seen = std::collections::BTreeSet::new();
     for name in ["puppet", "puppet_reader", "puppet_small"] {
         let mut pair = Pair::new(&handler(name));
+        // What it has in its reply lies above `reply_len` until it ends.
+        pair.cuts = false;
         let orders = prop::collection::vec(order(), 0..20);
         for round in 0..400 {
             if round % 20 == 0 {
@@ -265,8 +321,9 @@ fn mica_builds_the_same_store() {
         let request = naam_tests::frame::Request { function: FUNCTION + which as u16, ..Stage::request(vec![message]) };
         let (_, reply) = pair.stage.judge(&request, "mica");
         let answer = &reply.answers[0];
+        let request = naam_engine::Request { args: &arguments, reply_room: room, shard: SHARD };
+        assert_cut_alike(&programs[which], &request, &pair.images[2], answer, "mica");
         for (program, image) in programs[which].iter().zip(&pair.images) {
-            let request = naam_engine::Request { args: &arguments, reply_room: room, shard: SHARD };
             let mut run = Run::start(program, &request).expect("it starts");
             let end = run.finish(image).expect("no fault");
             let kernel = (answer.status, answer.code, &answer.reply[..], u32::from(answer.steps));

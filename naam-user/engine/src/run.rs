@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use naam_abi::handler::{NaamMsg, Step};
 use naam_abi::limits::{ARGS_BYTES, REPLY_BYTES, STEPS_MAX};
-use naam_abi::wire::Status;
+use naam_abi::wire::{Carried, Status};
 
 use crate::arena::{Arena, bytes_of, bytes_of_mut};
 use crate::{Memory, Program, RunError};
@@ -112,6 +112,32 @@ impl Run {
         };
         run.restart(program, request)?;
         Ok(run)
+    }
+
+    /// Takes in a message that was cut elsewhere, where it waits for its op: [`action`](Self::action) says for which.
+    /// `shard` is its datagram's. What it brings is believed no more than arguments are.
+    pub fn resume(program: &Arc<Program>, carried: &Carried<'_>, shard: u16) -> Self {
+        let mut arena = Arena::new();
+        carried.restore(shard, &mut arena.message);
+        let reply_max = program.meta().reply_max.min(carried.reply_max() as u32);
+        arena.message.reply_max = reply_max;
+        let step = carried.step();
+        let state = match check(program, step, &arena.message) {
+            Ok(()) => State::Pending(step),
+            Err(status) => State::Ended(status),
+        };
+        let total = u32::from(carried.steps());
+        Self { program: Arc::clone(program), arena, state, steps: 0, total, reply_max, viewed: false }
+    }
+
+    /// The message as it travels, cut where it waits for an op; its parts go to `buffer`, for which
+    /// `CARRIED_BYTES_MAX` bytes are enough. `None` if it has ended, or cannot be carried: see [`Carried::cut`].
+    pub fn cut<'a>(&mut self, buffer: &'a mut [u8]) -> Option<Carried<'a>> {
+        let (State::Pending(step) | State::Spent(step)) = self.state else { return None };
+        // The handler's field is the handler's; what travels is what was granted.
+        self.arena.message.reply_max = self.reply_max;
+        let state_len = self.program.meta().state_len as usize / 8;
+        Carried::cut(&self.arena.message, step, self.total, state_len, buffer)
     }
 
     /// Forgets the message and takes another in, without allocating.
