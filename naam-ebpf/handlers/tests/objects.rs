@@ -35,7 +35,7 @@ fn every_object_is_admitted() {
         let admitted = naam_admission::admit(&object).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         assert_eq!((admitted.name(), admitted.view), (name, view));
         assert_eq!(admitted.meta.flags & META_WRITES != 0, writes, "{name}");
-        let (insns, cost) = (admitted.insns.len(), admitted.cost);
+        let (insns, cost) = (admitted.insns().len(), admitted.cost);
         println!("{name:12} {insns:5} instructions, a step costs up to {cost:5}, stack {:3} B", admitted.stack);
         assert!(insns <= insns_max && cost <= cost_max, "{name} has grown: {insns} instructions, cost {cost}");
     }
