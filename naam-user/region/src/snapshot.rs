@@ -4,7 +4,7 @@
 //! from anywhere, an async runtime's blocking thread included.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
@@ -102,6 +102,26 @@ impl Region {
 /// chunks themselves are not read.
 pub fn read_header(path: &Path) -> Result<Header, RegionError> {
     Ok(open(path)?.0)
+}
+
+/// Reads a whole snapshot into memory: for looking at it where there is no kernel region. Every chunk is checked.
+///
+/// # Errors
+/// As [`read_header`], and a chunk that is not what was saved.
+pub fn read(path: &Path) -> Result<(Header, Vec<u8>), RegionError> {
+    let (header, mut file) = open(path)?;
+    let mut bytes = vec![0; header.bytes as usize];
+    file.seek(io::SeekFrom::Start(format::data_offset(header.bytes))).map_err(RegionError::file("read", path))?;
+    for (number, (chunk, to)) in (0..).zip(header.chunks.iter().zip(bytes.chunks_exact_mut(CHUNK_BYTES as usize))) {
+        if let Chunk::Stored(crc) = chunk {
+            file.read_exact(to).map_err(RegionError::file("read", path))?;
+            if format::crc(number, to) != *crc {
+                let chunks = header.chunks.len() as u64;
+                return Err(RegionError::CorruptChunk { path: path.to_owned(), chunk: number, chunks });
+            }
+        }
+    }
+    Ok((header, bytes))
 }
 
 fn open(path: &Path) -> Result<(Header, fs::File), RegionError> {

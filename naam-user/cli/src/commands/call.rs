@@ -42,7 +42,7 @@ pub struct Request {
 /// The arguments: at most one kind.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-struct Arguments {
+pub struct Arguments {
     /// Arguments as hexadecimal digits, or @FILE for a file's bytes
     #[arg(long, value_name = "HEX|@FILE")]
     args: Option<String>,
@@ -64,7 +64,8 @@ pub fn number(text: &str) -> Result<u64, String> {
 }
 
 impl Arguments {
-    fn bytes(&self) -> Result<Vec<u8>, Failure> {
+    /// Their bytes.
+    pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         if let Some(text) = &self.text {
             return Ok(text.clone().into_bytes());
         }

@@ -10,6 +10,7 @@ use naam_control::protocol::{AdminReply, AdminRequest};
 use naam_control::{FunctionName, Name};
 
 use super::check::Check;
+use super::step::Step;
 use crate::control::{Daemon, expect_reply};
 use crate::failure::Failure;
 use crate::objects;
@@ -62,6 +63,8 @@ pub enum Command {
     },
     /// Say whether a handler object may run, and if not, why
     Check(Check),
+    /// Run one message of a handler offline, step by step, on saved regions
+    Step(Step),
     /// List the handlers that this program carries
     Builtins,
 }
@@ -137,6 +140,7 @@ impl Command {
                 output.show(&handlers, |handlers| table(handlers).or("no functions"))
             }
             Self::Check(check) => check.run(output),
+            Self::Step(step) => step.run(output),
             Self::Builtins => {
                 let names: Vec<_> = objects::builtins().collect();
                 output.show(&names, |names| names.join("\n"))

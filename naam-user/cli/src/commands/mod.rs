@@ -14,6 +14,7 @@ pub mod region;
 pub mod serve;
 pub mod status;
 pub mod steer;
+pub mod step;
 pub mod store;
 pub mod xsk;
 
