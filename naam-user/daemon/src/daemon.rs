@@ -9,28 +9,30 @@ use naam_control::protocol::admin::{HandlerInfo, Status};
 use naam_control::protocol::{AdminReply, AdminRequest, Reply, Request};
 use naam_control::{ControlError, Name, Peer, ProgressSink, Service};
 use naam_region::Regions;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::capabilities;
-use crate::functions::Candidate;
+use crate::functions::{Candidate, Load};
 use crate::host::Host;
 use crate::regions::{self, SETTLE_TIME, Work};
 
 /// Time between two looks at what is due.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
-/// Serves requests. Nothing that takes long holds the host: parsing of handlers and copying of
-/// regions run on threads of their own.
+/// Serves requests. Nothing that takes long holds the host: parsing and verification of handlers and
+/// copying of regions run on threads of their own.
 #[derive(Debug)]
 pub struct Daemon {
     host: Rc<RefCell<Host>>,
+    /// Held by a request that changes apps, functions or regions: one at a time.
+    changes: Mutex<()>,
     shutdown: Notify,
 }
 
 impl Daemon {
     /// A daemon of this host.
     pub fn new(host: Rc<RefCell<Host>>) -> Self {
-        Self { host, shutdown: Notify::new() }
+        Self { host, changes: Mutex::new(()), shutdown: Notify::new() }
     }
 
     /// Ready when an administrator has asked for the end.
@@ -50,6 +52,19 @@ impl Daemon {
 
     async fn administer(&self, request: AdminRequest, progress: ProgressSink) -> Result<AdminReply, ControlError> {
         let done = |()| AdminReply::Done;
+        // What is being loaded relies on its app, its regions and its version.
+        let changes = matches!(
+            request,
+            AdminRequest::AppCreate { .. }
+                | AdminRequest::AppRemove { .. }
+                | AdminRequest::HandlerLoad { .. }
+                | AdminRequest::HandlerReplace { .. }
+                | AdminRequest::HandlerOnesided { .. }
+                | AdminRequest::HandlerUnload { .. }
+                | AdminRequest::RegionCreate { .. }
+                | AdminRequest::RegionRemove { .. }
+        );
+        let _alone = if changes { Some(self.changes.lock().await) } else { None };
         match request {
             AdminRequest::AppCreate { app, id, integrity } => {
                 self.host.borrow_mut().create_app(app, id, integrity).map(done)
@@ -58,11 +73,13 @@ impl Daemon {
             AdminRequest::AppList => Ok(AdminReply::Apps(self.host.borrow().list_apps())),
             AdminRequest::HandlerLoad { app, id, object } => {
                 let candidate = blocking(move || Candidate::read(object)).await?;
-                self.host.borrow_mut().load_handler(&app, id, &candidate).map(AdminReply::Handler)
+                let begin = |host: &Host| host.load_handler(&app, id, &candidate);
+                self.load(begin).await.map(AdminReply::Handler)
             }
             AdminRequest::HandlerReplace { app, function, object } => {
                 let candidate = blocking(move || Candidate::read(object)).await?;
-                self.host.borrow_mut().replace_handler(&app, &function, &candidate).map(AdminReply::Handler)
+                let begin = |host: &Host| host.replace_handler(&app, &function, &candidate);
+                self.load(begin).await.map(AdminReply::Handler)
             }
             AdminRequest::HandlerOnesided { app } => self.serve_onesided(&app).await.map(AdminReply::Handlers),
             AdminRequest::HandlerUnload { app, function } => {
@@ -106,7 +123,14 @@ impl Daemon {
         }
     }
 
-    /// One function at a time: each takes the kernel a while, and others want to be served in between.
+    /// Has the kernel verify a handler on another thread, which takes up to seconds, then serves it.
+    async fn load(&self, begin: impl FnOnce(&Host) -> Result<Load, ControlError>) -> Result<HandlerInfo, ControlError> {
+        let load = begin(&self.host.borrow())?;
+        let verified = blocking(move || load.run()).await?;
+        self.host.borrow_mut().end_request(verified)
+    }
+
+    /// One function after another.
     async fn serve_onesided(&self, app: &Name) -> Result<Vec<HandlerInfo>, ControlError> {
         let builtins = self.host.borrow().builtins;
         let candidates = blocking(move || {
@@ -115,8 +139,7 @@ impl Daemon {
         });
         let mut served = Vec::new();
         for (number, candidate) in (0..).zip(candidates.await?) {
-            served.push(self.host.borrow_mut().serve_onesided(app, number, &candidate)?);
-            tokio::task::yield_now().await;
+            served.push(self.load(|host| host.serve_onesided(app, number, &candidate)).await?);
         }
         Ok(served)
     }

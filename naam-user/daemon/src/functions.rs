@@ -12,7 +12,7 @@ use naam_control::limits::OBJECT_BYTES_MAX;
 use naam_control::protocol::admin::{HandlerInfo, Object};
 use naam_control::protocol::session::Function;
 use naam_control::{ControlError, FunctionName, Name};
-use naam_loader::{Handler, Hook};
+use naam_loader::{Handler, Hook, Verification, Verified};
 use naam_sys::program::Log;
 use sha2::{Digest, Sha256};
 
@@ -32,6 +32,24 @@ pub struct Drain {
     pub version: u16,
     /// When.
     pub due: Instant,
+}
+
+/// A handler on its way: prepared, or verified. It holds nothing of the host.
+#[derive(Debug)]
+pub struct Load<Work = Verification> {
+    app: u16,
+    object: String,
+    served: Served,
+    work: Work,
+}
+
+impl Load {
+    /// Has the kernel verify it. Takes up to seconds, on any thread.
+    pub fn run(self) -> Result<Load<Verified>, ControlError> {
+        let Self { app, object, served, work } = self;
+        let work = work.run().map_err(|error| ControlError::new("load", object.clone(), error))?;
+        Ok(Load { app, object, served, work })
+    }
 }
 
 /// Finds the handler objects that the serving program carries.
@@ -105,13 +123,8 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 impl Host {
-    /// Serves an admitted handler as a new function.
-    pub fn load_handler(
-        &mut self,
-        app: &Name,
-        id: Option<u16>,
-        candidate: &Candidate,
-    ) -> Result<HandlerInfo, ControlError> {
+    /// Begins to serve an admitted handler as a new function.
+    pub fn load_handler(&self, app: &Name, id: Option<u16>, candidate: &Candidate) -> Result<Load, ControlError> {
         let found = self.app("load a handler for", app)?;
         let refused =
             |cause: String| ControlError::new("load", format!("handler `{}` for app `{app}`", candidate.name), cause);
@@ -134,18 +147,11 @@ impl Host {
             }
         };
         let id = found.id;
-        self.serve(id, number, candidate, None)?;
-        self.save()?;
-        self.handler_info(&self.apps[&id], number)
+        self.begin_load(id, number, candidate, None)
     }
 
-    /// Serves one of the built-in one-sided functions of an app, bound to the regions that it has now.
-    pub fn serve_onesided(
-        &mut self,
-        app: &Name,
-        number: u16,
-        candidate: &Candidate,
-    ) -> Result<HandlerInfo, ControlError> {
+    /// Begins to serve one of the built-in one-sided functions of an app, bound to the regions that it has now.
+    pub fn serve_onesided(&self, app: &Name, number: u16, candidate: &Candidate) -> Result<Load, ControlError> {
         let found = self.app("serve one-sided functions of", app)?;
         let refused = |cause: String| ControlError::new("serve one-sided functions of", format!("app `{app}`"), cause);
         if found.regions.is_empty() {
@@ -157,18 +163,16 @@ impl Host {
             return Err(refused(format!("it has a function `{}` of its own", candidate.name)));
         }
         let (id, configured) = (found.id, same.and_then(|served| served.configured.clone()));
-        self.serve(id, number, candidate, configured)?;
-        self.save()?;
-        self.handler_info(&self.apps[&id], number)
+        self.begin_load(id, number, candidate, configured)
     }
 
-    /// Serves another version of a function; the one before goes on for [`DRAIN_TIME`].
+    /// Begins to serve another version of a function; the one before goes on for [`DRAIN_TIME`] then.
     pub fn replace_handler(
-        &mut self,
+        &self,
         app: &Name,
         function: &FunctionName,
         candidate: &Candidate,
-    ) -> Result<HandlerInfo, ControlError> {
+    ) -> Result<Load, ControlError> {
         let found = self.app("replace a handler of", app)?;
         let served = found.function("replace", function)?;
         if candidate.name != *function {
@@ -177,9 +181,7 @@ impl Host {
             return Err(ControlError::new("replace", object, cause).way_out("load it as a function of its own"));
         }
         let (id, number, configured) = (found.id, served.function.id, served.configured.clone());
-        self.serve(id, number, candidate, configured)?;
-        self.save()?;
-        self.handler_info(&self.apps[&id], number)
+        self.begin_load(id, number, candidate, configured)
     }
 
     /// Stops a function.
@@ -208,7 +210,7 @@ impl Host {
         Ok(())
     }
 
-    /// Loads a handler as the next version of a function, bound to all of the app's regions.
+    /// Loads a handler as the next version of a function. Blocks while the kernel verifies it.
     pub fn serve(
         &mut self,
         app: u16,
@@ -216,6 +218,18 @@ impl Host {
         candidate: &Candidate,
         configured: Option<String>,
     ) -> Result<(), ControlError> {
+        let verified = self.begin_load(app, function, candidate, configured)?.run()?;
+        self.end_load(verified)
+    }
+
+    /// Prepares a handler as the next version of a function, bound to all of the app's regions.
+    fn begin_load(
+        &self,
+        app: u16,
+        function: u16,
+        candidate: &Candidate,
+        configured: Option<String>,
+    ) -> Result<Load, ControlError> {
         let found = &self.apps[&app];
         let object = format!("handler `{}` for app `{}`", candidate.name, found.name);
         let version = self.next_version(found, function);
@@ -231,10 +245,8 @@ impl Host {
             log: Log::Off,
             repeatable: false,
         };
-        let failed = |error: &dyn ToString| ControlError::new("load", object.clone(), error.to_string());
-        let loaded = self.datapath.load(&handler).map_err(|error| failed(&error))?;
-        let ids = loaded.programs.iter().map(|(_, program)| program.info().map(|info| info.id)).collect();
-        let programs: Result<Vec<u32>, _> = ids;
+        let work = self.datapath.prepare(&handler);
+        let work = work.map_err(|error| ControlError::new("load", object.clone(), error))?;
         let meta = &candidate.code.meta;
         let served = Served {
             function: Function {
@@ -249,13 +261,32 @@ impl Host {
             configured,
             binding: self.binding(found),
             regions: regions.len(),
-            programs: programs.map_err(|error| failed(&error))?,
+            programs: Vec::new(),
         };
-        tracing::info!(app = %found.name, function = %served.function.name, id = function, version, "serving");
-        let found = self.apps.get_mut(&app).expect("looked up above");
-        found.functions.insert(function, served);
-        self.note_drain(app, function);
+        Ok(Load { app, object, served, work })
+    }
+
+    /// Serves what the kernel has verified, if its app is still there.
+    pub fn end_load(&mut self, load: Load<Verified>) -> Result<(), ControlError> {
+        let Load { app, object, mut served, work } = load;
+        let failed = |error: &dyn ToString| ControlError::new("load", object.clone(), error.to_string());
+        let Some(found) = self.apps.get_mut(&app) else { return Err(failed(&"the app is gone")) };
+        let loaded = self.datapath.serve(work).map_err(|error| failed(&error))?;
+        let ids: Result<_, _> = loaded.programs.iter().map(|(_, program)| program.info().map(|info| info.id)).collect();
+        served.programs = ids.map_err(|error| failed(&error))?;
+        let Function { name, id, version, .. } = served.function.clone();
+        tracing::info!(app = %found.name, function = %name, id, version, "serving");
+        found.functions.insert(id, served);
+        self.note_drain(app, id);
         Ok(())
+    }
+
+    /// Serves what the kernel has verified, and tells of it.
+    pub fn end_request(&mut self, load: Load<Verified>) -> Result<HandlerInfo, ControlError> {
+        let (app, function) = (load.app, load.served.function.id);
+        self.end_load(load)?;
+        self.save()?;
+        self.handler_info(&self.apps[&app], function)
     }
 
     /// Notes the version that a function drains, if there is one.

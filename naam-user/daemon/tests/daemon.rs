@@ -196,6 +196,61 @@ fn replaced_version_serves_until_it_is_drained() {
     assert_eq!(door.echo(session, 0).handler, 2);
 }
 
+/// The kernel takes its time to verify a handler; nobody else waits for it.
+#[test]
+fn others_are_served_while_a_handler_is_verified() {
+    if !root("others_are_served_while_a_handler_is_verified") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
+    let load = |id| AdminRequest::HandlerLoad {
+        app: name("kv"),
+        id: Some(id),
+        object: Object::Bytes(fs::read(object("mica_set")).unwrap()),
+    };
+    let loaded = std::sync::atomic::AtomicBool::new(false);
+    let (took, renewals, longest) = std::thread::scope(|scope| {
+        let loader = scope.spawn(|| {
+            let started = Instant::now();
+            instance.done(load(20));
+            loaded.store(true, std::sync::atomic::Ordering::Release);
+            started.elapsed()
+        });
+        let (mut client, mut renewals, mut longest) = (instance.client(), 0, Duration::ZERO);
+        while !loaded.load(std::sync::atomic::Ordering::Acquire) {
+            let started = Instant::now();
+            client.renew_session(grant.key).unwrap();
+            longest = longest.max(started.elapsed());
+            renewals += 1;
+        }
+        (loader.join().unwrap(), renewals, longest)
+    });
+    println!("a load of {took:?}, {renewals} renewals meanwhile, the longest {longest:?}");
+    assert!(longest < took / 2, "{longest:?} of {took:?}");
+
+    // Changes wait for each other: of two loads of one function, one finds the other.
+    let answers = std::thread::scope(|scope| {
+        let loads = [(); 2].map(|()| {
+            scope.spawn(|| {
+                instance.admin(AdminRequest::HandlerReplace {
+                    app: name("kv"),
+                    function: FunctionName::new("echo").unwrap(),
+                    object: Object::Bytes(fs::read(object("echo")).unwrap()),
+                })
+            })
+        });
+        loads.map(|load| load.join().unwrap())
+    });
+    let mut versions = answers.map(|answer| match answer.unwrap() {
+        AdminReply::Handler(handler) => handler.function.version,
+        other => panic!("{other:?}"),
+    });
+    versions.sort_unstable();
+    assert_eq!(versions, [2, 3]);
+}
+
 #[test]
 fn apps_made_at_run_time_are_like_configured_ones() {
     if !root("apps_made_at_run_time_are_like_configured_ones") {

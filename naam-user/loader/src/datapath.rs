@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -54,7 +55,7 @@ impl Options {
 pub struct Datapath {
     pub(crate) pins: PathBuf,
     pub(crate) port_base: u16,
-    pub(crate) shell: Shell,
+    pub(crate) shell: Arc<Shell>,
     pub(crate) entry: Ebpf,
     pub(crate) tables: Tables,
     pub(crate) programs: Map,
@@ -120,7 +121,7 @@ impl Datapath {
             visit: Map::open_pinned(&maps.join("VISIT"))?,
             pins: options.pins.clone(),
             port_base: options.port_base,
-            shell,
+            shell: Arc::new(shell),
             entry,
             nothing,
             may_goto,

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use naam_abi::handler::META_WRITES;
@@ -16,13 +17,14 @@ use naam_abi::tables::{
 };
 use naam_admission::Admitted;
 use naam_sys::program::Log;
-use naam_sys::{Map, MapSpec, MapType, Program};
+use naam_sys::{Loaded, Map, MapSpec, MapType, Program};
 
 use crate::bind;
 use crate::datapath::Datapath;
 use crate::error::LoaderError;
 use crate::hook::Hook;
-use crate::splice::splice;
+use crate::splice::{Spliced, splice};
+use crate::template::Shell;
 
 /// A handler to be loaded.
 #[derive(Debug)]
@@ -60,47 +62,119 @@ pub struct LoadedHandler {
     pub logs: Vec<(Hook, String)>,
 }
 
+/// A handler on its way to the verifier, with all that it needs: [`Verification::run`] may take seconds,
+/// on any thread, while the datapath does other things.
+#[derive(Debug)]
+pub struct Verification {
+    shell: Arc<Shell>,
+    spliced: Vec<(Hook, Spliced)>,
+    maps: HashMap<String, OwnedFd>,
+    config: ProgramConfig,
+    log: Log,
+    handler: Place,
+}
+
+/// What a handler's programs are loaded as.
+#[derive(Clone, Debug)]
+struct Place {
+    app: u16,
+    function: u16,
+    version: u16,
+    name: String,
+}
+
+/// Programs that the kernel has taken, and that serve nobody yet.
+#[derive(Debug)]
+pub struct Verified {
+    handler: Place,
+    programs: Vec<(Hook, Loaded, Duration)>,
+}
+
+impl Verification {
+    /// Has the kernel verify and compile the programs.
+    pub fn run(&self) -> Result<Verified, LoaderError> {
+        let mut programs = Vec::new();
+        let maps: HashMap<&str, BorrowedFd<'_>> =
+            self.maps.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
+        for (hook, spliced) in &self.spliced {
+            let started = Instant::now();
+            let name = &self.handler.name;
+            let loaded = bind::load(&self.shell, spliced, &maps, &self.config, name, *hook, self.log)?;
+            programs.push((*hook, loaded, started.elapsed()));
+        }
+        Ok(Verified { handler: self.handler.clone(), programs })
+    }
+}
+
 fn range(what: &'static str, number: u64, most: u64) -> Result<(), LoaderError> {
     if number > most { Err(LoaderError::Range { what, number, most }) } else { Ok(()) }
 }
 
 impl Datapath {
-    /// Loads a handler and makes it the one that serves. A version that served before goes on
-    /// serving messages that name it, until [`Datapath::drained`].
+    /// Loads a handler and makes it the one that serves: [prepares](Datapath::prepare) it, has it
+    /// verified, and [serves](Datapath::serve) it.
     pub fn load(&self, handler: &Handler<'_>) -> Result<LoadedHandler, LoaderError> {
-        let loaded = self.prepare(handler)?;
-        let (app, function) = (handler.app, handler.function);
+        self.serve(self.prepare(handler)?.run()?)
+    }
+
+    /// Makes a verified handler the one that serves. A version that served before goes on serving
+    /// messages that name it, until [`Datapath::drained`].
+    pub fn serve(&self, verified: Verified) -> Result<LoadedHandler, LoaderError> {
+        let Place { app, function, version, .. } = verified.handler;
+        let loaded = self.place(verified)?;
         let (current, draining) = self.tables.function(app, function);
         if draining.is_some() {
             self.drained(app, function)?;
         }
         // In this order a message that names the old version finds it at every moment.
         self.tables.set_draining(app, function, current);
-        let program = ProgramRef { version: handler.version, program: loaded.program };
-        self.tables.set_current(app, function, Some(program));
+        self.tables.set_current(app, function, Some(ProgramRef { version, program: loaded.program }));
         Ok(loaded)
     }
 
-    /// Loads a handler's programs and puts them into the program arrays, without serving them.
-    fn prepare(&self, handler: &Handler<'_>) -> Result<LoadedHandler, LoaderError> {
+    fn require_unused(&self, handler: &Place) -> Result<(), LoaderError> {
+        let (current, draining) = self.tables.function(handler.app, handler.function);
+        if [current, draining].into_iter().flatten().any(|served| served.version == handler.version) {
+            return Err(LoaderError::VersionInUse { name: handler.name.clone(), version: handler.version });
+        }
+        Ok(())
+    }
+
+    /// Splices a handler and collects what its programs are bound to.
+    pub fn prepare(&self, handler: &Handler<'_>) -> Result<Verification, LoaderError> {
         range("app", handler.app.into(), APPS_MAX as u64 - 1)?;
         range("function", handler.function.into(), FUNCTIONS_MAX as u64 - 1)?;
         range("regions", handler.regions.len() as u64, REGIONS_MAX as u64)?;
+        let name = handler.code.name().to_owned();
         if handler.version == 0 {
-            return Err(LoaderError::VersionZero { name: handler.code.name().into() });
+            return Err(LoaderError::VersionZero { name });
         }
-        let (current, draining) = self.tables.function(handler.app, handler.function);
-        if [current, draining].into_iter().flatten().any(|served| served.version == handler.version) {
-            let (name, version) = (handler.code.name().into(), handler.version);
-            return Err(LoaderError::VersionInUse { name, version });
-        }
+        let place = Place { app: handler.app, function: handler.function, version: handler.version, name };
+        self.require_unused(&place)?;
         if handler.code.meta.flags & META_WRITES != 0 {
             range("reply_max of a writing handler", handler.code.meta.reply_max.into(), SLOT_REPLY_BYTES as u64)?;
         }
-        let config = self.constants(handler);
         let scratch = self.scratch(handler.app)?;
-        let maps = self.bindings(handler, &scratch);
-        let program = self.free_place(handler.code.name())?;
+        let mut maps = HashMap::new();
+        for (name, fd) in self.bindings(handler, &scratch) {
+            let object = || LoaderError::Missing { operation: "duplicate the descriptor of map", object: name.into() };
+            maps.insert(name.to_owned(), fd.try_clone_to_owned().map_err(|_| object())?);
+        }
+        let mut spliced = Vec::new();
+        for &hook in handler.hooks {
+            let template = self.shell.template(hook, self.may_goto)?;
+            spliced.push((hook, splice(&self.shell, template, handler.code)));
+        }
+        let (shell, config) = (Arc::clone(&self.shell), self.constants(handler));
+        Ok(Verification { shell, spliced, maps, config, log: handler.log, handler: place })
+    }
+
+    /// Puts programs into the program arrays and pins them, without serving them.
+    fn place(&self, verified: Verified) -> Result<LoadedHandler, LoaderError> {
+        let Verified { handler, programs } = verified;
+        // Another may have been served while this one was verified.
+        self.require_unused(&handler)?;
+        let program = self.free_place(&handler.name)?;
         let mut loaded = LoadedHandler {
             program,
             programs: Vec::new(),
@@ -108,24 +182,18 @@ impl Datapath {
             load_time: Vec::new(),
             logs: Vec::new(),
         };
-        for &hook in handler.hooks {
-            let template = self.shell.template(hook, self.may_goto)?;
-            let spliced = splice(&self.shell, template, handler.code);
-            let started = Instant::now();
-            let result = bind::load(&self.shell, &spliced, &maps, &config, handler.code.name(), hook, handler.log)?;
-            loaded.load_time.push((hook, started.elapsed()));
-            loaded.verified_insns.push((hook, result.verified_insns));
-            loaded.logs.push((hook, result.log));
-            loaded.programs.push((hook, result.program));
-        }
-        for (hook, kernel_program) in &loaded.programs {
-            self.array(*hook).update_fd(program, kernel_program.as_fd())?;
-            let path = self.function_pin(handler.app, handler.function, handler.version, *hook);
+        for (hook, result, time) in programs {
+            self.array(hook).update_fd(program, result.program.as_fd())?;
+            let path = self.function_pin(handler.app, handler.function, handler.version, hook);
             if let Some(parent) = path.parent() {
                 let failed = |source| LoaderError::Pin { operation: "create directory", path: path.clone(), source };
                 fs::create_dir_all(parent).map_err(failed)?;
             }
-            kernel_program.pin_replacing(&path)?;
+            result.program.pin_replacing(&path)?;
+            loaded.load_time.push((hook, time));
+            loaded.verified_insns.push((hook, result.verified_insns));
+            loaded.logs.push((hook, result.log));
+            loaded.programs.push((hook, result.program));
         }
         Ok(loaded)
     }

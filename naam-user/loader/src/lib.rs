@@ -31,7 +31,7 @@ pub mod template;
 pub use attach::{Attached, Attachment};
 pub use datapath::{Datapath, Objects, Options};
 pub use error::LoaderError;
-pub use function::{Handler, LoadedHandler};
+pub use function::{Handler, LoadedHandler, Verification, Verified};
 pub use hook::Hook;
 pub use sweep::Swept;
 pub use tables::Tables;
