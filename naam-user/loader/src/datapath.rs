@@ -64,6 +64,8 @@ pub struct Datapath {
     /// Bound in place of regions that an app does not have.
     pub(crate) nothing: Map,
     pub(crate) may_goto: bool,
+    /// The caller has chosen the loops: a handler that does not load with them does not load.
+    pub(crate) loops_are_given: bool,
     pub(crate) tcx: Option<bool>,
 }
 
@@ -112,7 +114,7 @@ impl Datapath {
             flags: 0,
             btf: None,
         })?;
-        let may_goto = options.may_goto.unwrap_or_else(features::may_goto);
+        let may_goto = options.may_goto.unwrap_or_else(|| features::live_registers() && features::may_goto());
         tracing::debug!(pins = %options.pins.display(), may_goto, "datapath open");
         Ok(Self {
             tables: Tables::open(&maps)?,
@@ -125,6 +127,7 @@ impl Datapath {
             entry,
             nothing,
             may_goto,
+            loops_are_given: options.may_goto.is_some(),
             tcx: options.tcx,
         })
     }

@@ -128,3 +128,13 @@ pub enum LoaderError {
         object: String,
     },
 }
+
+impl LoaderError {
+    /// Whether the kernel's verifier gave up, rather than found a fault. What is too much for one kernel need not be for
+    /// another, nor with another kind of loop.
+    pub(crate) fn is_complexity(&self) -> bool {
+        // The verifier's words since 4.x: `The sequence of 8193 jumps is too complex.`, `BPF program is too large.`
+        matches!(self, Self::Verifier { cause, log, .. }
+            if [cause, log].iter().any(|text| text.contains("too complex") || text.contains("too large")))
+    }
+}

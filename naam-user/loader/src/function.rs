@@ -67,11 +67,20 @@ pub struct LoadedHandler {
 #[derive(Debug)]
 pub struct Verification {
     shell: Arc<Shell>,
-    spliced: Vec<(Hook, Spliced)>,
+    spliced: Vec<Candidates>,
     maps: HashMap<String, OwnedFd>,
     config: ProgramConfig,
     log: Log,
     handler: Place,
+}
+
+/// A handler's program for one hook.
+#[derive(Debug)]
+struct Candidates {
+    hook: Hook,
+    program: Spliced,
+    /// With loops by `bpf_loop`, in case that the verifier gets lost in `may_goto`.
+    simpler: Option<Spliced>,
 }
 
 /// What a handler's programs are loaded as.
@@ -96,10 +105,17 @@ impl Verification {
         let mut programs = Vec::new();
         let maps: HashMap<&str, BorrowedFd<'_>> =
             self.maps.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
-        for (hook, spliced) in &self.spliced {
+        let name = &self.handler.name;
+        for Candidates { hook, program, simpler } in &self.spliced {
+            let load = |program| bind::load(&self.shell, program, &maps, &self.config, name, *hook, self.log);
             let started = Instant::now();
-            let name = &self.handler.name;
-            let loaded = bind::load(&self.shell, spliced, &maps, &self.config, name, *hook, self.log)?;
+            let loaded = match (load(program), simpler) {
+                (Err(error), Some(simpler)) if error.is_complexity() => {
+                    tracing::warn!(name, %hook, "too complex with may_goto for this kernel's verifier: loops by bpf_loop");
+                    load(simpler)
+                }
+                (loaded, _) => loaded,
+            }?;
             programs.push((*hook, loaded, started.elapsed()));
         }
         Ok(Verified { handler: self.handler.clone(), programs })
@@ -162,8 +178,13 @@ impl Datapath {
         }
         let mut spliced = Vec::new();
         for &hook in handler.hooks {
-            let template = self.shell.template(hook, self.may_goto)?;
-            spliced.push((hook, splice(&self.shell, template, handler.code)));
+            let splice_into = |may_goto| -> Result<Spliced, LoaderError> {
+                Ok(splice(&self.shell, self.shell.template(hook, may_goto)?, handler.code))
+            };
+            let program = splice_into(self.may_goto)?;
+            let may_fall_back = self.may_goto && !self.loops_are_given;
+            let simpler = if may_fall_back { Some(splice_into(false)?) } else { None };
+            spliced.push(Candidates { hook, program, simpler });
         }
         let (shell, config) = (Arc::clone(&self.shell), self.constants(handler));
         Ok(Verification { shell, spliced, maps, config, log: handler.log, handler: place })

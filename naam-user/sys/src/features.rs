@@ -63,6 +63,14 @@ pub fn may_goto() -> bool {
     Program::load(&ProgramSpec::new(ProgramType::Xdp, "naam_may_goto", &insns)).is_ok()
 }
 
+/// Whether the verifier finds out which registers are live before it walks through a program (kernel 6.15, by its
+/// number: nothing shows it from outside). Older ones learn it while they walk; they then meet the head of a `may_goto`
+/// loop as large as the shell's in more states than they are ready to follow.
+pub fn live_registers() -> bool {
+    const FIRST: KernelVersion = KernelVersion::new(6, 15, 0);
+    kernel_version().is_some_and(|version| version >= FIRST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

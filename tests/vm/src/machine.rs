@@ -27,7 +27,7 @@ use crate::{
 /// How long a command may take, unless the caller says otherwise.
 pub const COMMAND_TIME: Duration = Duration::from_secs(60);
 /// How long a service may take until it serves.
-const SERVE_TIME: Duration = Duration::from_secs(90);
+const SERVE_TIME: Duration = Duration::from_secs(300);
 /// How long a service may run that nobody ends.
 const SERVICE_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// How much longer than the agent we wait, for an emulated machine to say how it went.

@@ -35,14 +35,19 @@ impl KernelFiles {
     /// # Errors
     /// When there is not exactly one, or not one whose release begins with `release`.
     pub fn find(packages: &[PathBuf], release: &str) -> Result<Self> {
-        let mut images = Vec::new();
+        let mut places = Vec::new();
         let mut trees = Vec::new();
         for package in packages {
-            images
-                .extend(entries(&package.join("boot"))?.into_iter().filter(|path| name_of(path).starts_with("vmlinu")));
+            places.push(package.join("boot"));
             for modules in ["usr/lib/modules", "lib/modules"] {
                 trees.extend(entries(&package.join(modules))?);
             }
+        }
+        // Since 6.19 it lies with its modules.
+        places.extend(trees.iter().cloned());
+        let mut images = Vec::new();
+        for place in &places {
+            images.extend(entries(place)?.into_iter().filter(|path| name_of(path).starts_with("vmlinu")));
         }
         let names: BTreeSet<_> = trees.iter().map(|tree| name_of(tree)).collect();
         let ([image], Some(name), 1) = (images.as_slice(), names.first(), names.len()) else {

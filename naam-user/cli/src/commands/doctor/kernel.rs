@@ -11,8 +11,8 @@ use super::{bad, good, warning};
 
 /// The oldest kernel that runs the datapath.
 const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
-/// The first with `may_goto` loops on x86-64.
-const FAST_LOOPS: KernelVersion = KernelVersion::new(6, 9, 0);
+/// The first whose verifier gets through the shell with `may_goto` loops.
+const FAST_LOOPS: KernelVersion = KernelVersion::new(6, 15, 0);
 
 const MOV64_IMM: u8 = 0xb7;
 const EXIT: u8 = 0x95;
@@ -71,10 +71,11 @@ fn trivial_program() -> Result<bool, String> {
 
 fn loops() -> Finding {
     let check = "may_goto";
-    if features::may_goto() {
+    if features::live_registers() && features::may_goto() {
         good(check, "the datapath's loops run at full speed")
     } else {
-        let detail = "the verifier does not know it: loops run by bpf_loop, at about half the speed";
+        let detail =
+            "the verifier does not know it, or not well enough: loops run by bpf_loop, at about half the speed";
         warning(check, detail, format!("use kernel {FAST_LOOPS} or newer"))
     }
 }
