@@ -1,7 +1,7 @@
 //! Tests of NAAM that take a kernel and root; run them by `cargo xtask test --tier prog` and `--tier net`.
 //!
 //! One file a subject in `tests/`: `prog_*.rs` sends packets through programs by BPF_PROG_TEST_RUN, `net_*.rs` over
-//! the namespaces of `naam-testbed`. A test that cannot run on a machine prints `SKIPPED name: reason` and returns.
+//! the namespaces of `naam-testbed`, `vm_*.rs` between virtual machines (`cargo xtask vm test`). A test that cannot run on a machine prints `SKIPPED name: reason` and returns.
 //! What the tests share:
 //!
 //! | module | what |
@@ -11,6 +11,7 @@
 //! | [`frame`] | frames crafted byte by byte, independent of the product's own encoder |
 //! | [`handlers`] | handlers in C that do what their arguments say, however wrong |
 //! | [`cpus`] | threads on CPUs of their own |
+//! | [`machines`] | virtual machines |
 //! | [`stage`] | a bench with such a handler and two regions |
 //! | [`vectors`] | handlers of instructions that a test writes one by one |
 //! | [`verdict`] | what became of a frame, and which counters it moved |
@@ -19,6 +20,7 @@ pub mod bench;
 pub mod cpus;
 pub mod frame;
 pub mod handlers;
+pub mod machines;
 pub mod objects;
 pub mod stage;
 pub mod vectors;

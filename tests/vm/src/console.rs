@@ -19,12 +19,8 @@ const SLOWNESS: [&str; 4] = ["soft lockup", "rcu_preempt", "rcu:", "workqueue lo
 pub(crate) fn tail(path: &Path) -> Tail {
     let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect();
-    Tail { path: path.to_owned(), lines: lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec() }
-}
-
-/// The line with which the kernel gave up, if it did.
-pub(crate) fn panic(tail: &Tail) -> Option<&str> {
-    tail.lines.iter().map(String::as_str).find(|line| line.contains(PANIC))
+    let panic = lines.iter().find(|line| line.contains(PANIC)).cloned();
+    Tail { path: path.to_owned(), panic, lines: lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec() }
 }
 
 /// The lines of a kernel's log that say that something is broken.
@@ -54,10 +50,10 @@ mod tests {
         let path = dir.path().join("console");
         assert!(tail(&path).lines.is_empty());
         let text: String = (0..100).map(|number| format!("line {number}\r\n\r\n")).collect();
-        fs::write(&path, text + "[ 1.0] Kernel panic - not syncing: no init\r\n").unwrap();
+        fs::write(&path, format!("[ 1.0] Kernel panic - not syncing: no init\r\n{text}")).unwrap();
         let tail = tail(&path);
         assert_eq!(tail.lines.len(), TAIL_LINES);
-        assert_eq!(panic(&tail), Some("[ 1.0] Kernel panic - not syncing: no init"));
-        assert!(tail.to_string().contains("\n    line 99\n"));
+        assert_eq!(tail.panic.as_deref(), Some("[ 1.0] Kernel panic - not syncing: no init"));
+        assert!(tail.to_string().ends_with("\n    line 99"));
     }
 }

@@ -153,6 +153,8 @@ fn describe(end: End) -> String {
 pub struct Tail {
     /// The file.
     pub path: PathBuf,
+    /// The line with which the kernel gave up, if it did; it may come long before the end.
+    pub panic: Option<String>,
     /// The lines.
     pub lines: Vec<String>,
 }

@@ -332,7 +332,7 @@ impl Machine {
     fn gone(&self, doing: &str, cause: String) -> Error {
         let status = self.exit_status(EXIT_TIME);
         let console = Box::new(console::tail(&self.console));
-        let cause = console::panic(&console).map_or(cause, str::to_owned);
+        let cause = console.panic.clone().unwrap_or(cause);
         Error::Gone { vm: self.name.clone(), doing: doing.to_owned(), cause, status, console }
     }
 

@@ -95,7 +95,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let mut ran = 0;
     for tier in tiers {
-        let report = run_tier(workspace, tier, options.soak, |_| {})?;
+        let report = run_tier(workspace, tier, &[], options.soak, |_| {})?;
         ran += report.tally.passed + report.tally.failed;
         reports.push(report);
     }
@@ -123,14 +123,15 @@ fn list(workspace: &Workspace, tiers: &[Tier]) {
     }
 }
 
-/// Runs the tier of virtual machines on a machine that has their images: those tests whose names contain one of `names`,
-/// with `kernel` in the machines called `host`.
+/// Runs the tier of virtual machines on a machine that has their images, with `kernel` in the machines called `host`: of
+/// `names`, those of test programs choose these, others choose the tests whose names contain one of them.
 ///
 /// # Errors
 /// When a test failed or none ran.
 pub fn run_vm(workspace: &Workspace, names: &[String], kernel: Option<&str>) -> Result<()> {
-    let report = run_tier(workspace, Tier::Vm, false, |command| {
-        command.args(names).env("NAAM_VM_TARGET", workspace.target());
+    let (programs, tests): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with("vm_"));
+    let report = run_tier(workspace, Tier::Vm, &programs, false, |command| {
+        command.args(tests).env("NAAM_VM_TARGET", workspace.target());
         if let Some(kernel) = kernel {
             command.env("NAAM_VM_KERNEL", kernel);
         }
@@ -143,7 +144,13 @@ pub fn run_vm(workspace: &Workspace, names: &[String], kernel: Option<&str>) -> 
     Ok(())
 }
 
-fn run_tier(workspace: &Workspace, tier: Tier, soak: bool, adjust: impl FnOnce(&mut Command)) -> Result<TierReport> {
+fn run_tier(
+    workspace: &Workspace,
+    tier: Tier,
+    only: &[&String],
+    soak: bool,
+    adjust: impl FnOnce(&mut Command),
+) -> Result<TierReport> {
     let started = Instant::now();
     let mut command = workspace::cargo();
     command.args(["test", "--no-fail-fast"]).current_dir(workspace.root());
@@ -153,7 +160,8 @@ fn run_tier(workspace: &Workspace, tier: Tier, soak: bool, adjust: impl FnOnce(&
         }
         command.args(["--", "--show-output"]);
     } else {
-        let targets = targets(workspace, tier);
+        let mut targets = targets(workspace, tier);
+        targets.retain(|target| only.is_empty() || only.iter().any(|name| name.as_str() == *target));
         if targets.is_empty() {
             return Ok(TierReport {
                 name: tier.name(),

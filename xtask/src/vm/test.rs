@@ -10,7 +10,7 @@ use crate::{test, workspace::Workspace};
 /// Which tests.
 #[derive(Args)]
 pub struct Options {
-    /// Only tests whose names contain one of these
+    /// Only these: a program's name such as vm_pair, or a part of a test's
     names: Vec<String>,
     /// Give the machines that are called `host` this kernel
     #[arg(long)]

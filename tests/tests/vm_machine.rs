@@ -1,0 +1,70 @@
+//! The machines themselves: what becomes of commands, files, and of machines that fail.
+
+use std::time::Duration;
+
+use naam_tests::machines;
+use naam_vm::Error;
+
+/// ```text
+///   cargo test ─ agent ─ host
+/// ```
+#[test]
+fn commands_and_files_come_back_whole() {
+    let lab = machines::boot("single");
+    let host = lab.machine("host").unwrap();
+    assert_eq!(host.sh("uname -r").unwrap().trim(), host.kernel());
+
+    let both = host.run("sh", &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(30)).unwrap();
+    assert_eq!((both.stdout.as_slice(), both.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    assert!(!both.success());
+    let error = host.sh("echo to stdout; echo to stderr >&2; exit 3").unwrap_err().to_string();
+    assert!(error.contains("code 3") && error.contains("to stdout") && error.contains("to stderr"), "{error}");
+    let error = host.run("no-such-program", &[], Duration::from_secs(30)).unwrap_err().to_string();
+    assert!(error.contains("no-such-program"), "{error}");
+
+    // Longer than any chunk, with every byte.
+    let bytes: Vec<u8> = (0..200_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    host.put("/tmp/new/file", 0o600, &bytes).unwrap();
+    assert_eq!(host.get("/tmp/new/file").unwrap(), bytes);
+    let mode = host.sh("stat -c %a /tmp/new/file").unwrap();
+    assert_eq!(mode.trim(), "600");
+    host.put("/tmp/new/file", 0o600, b"").unwrap();
+    assert_eq!(host.get("/tmp/new/file").unwrap(), b"");
+    assert!(matches!(host.get("/tmp/none"), Err(Error::Refused { .. })));
+    lab.finish().unwrap();
+}
+
+#[test]
+fn what_takes_too_long_is_killed_with_its_children() {
+    let lab = machines::boot("single");
+    let host = lab.machine("host").unwrap();
+    let error = host.sh_within("sleep 1001 & sleep 1002", Duration::from_secs(2)).unwrap_err();
+    assert!(error.to_string().contains("killed at its time limit"), "{error}");
+    let running = host.start_program("sleep", &["1003"], Duration::from_secs(600)).unwrap();
+    running.kill().unwrap();
+    drop(host.start_program("sleep", &["1004"], Duration::from_secs(600)).unwrap());
+    host.sh("for i in 1 2 3 4 5 6 7 8 9 10; do pgrep -f 'sleep 100[1-4]' || exit 0; sleep 1; done; exit 1").unwrap();
+    lab.finish().unwrap();
+}
+
+#[test]
+fn a_panic_is_told_with_the_consoles_words() {
+    let lab = machines::boot("single");
+    let host = lab.machine("host").unwrap();
+    let error = host.sh("echo c > /proc/sysrq-trigger; sleep 100").unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("Kernel panic - not syncing: sysrq triggered crash"), "{text}");
+    // Whoever comes later is told the same at once.
+    assert!(matches!(host.sh("true"), Err(Error::Gone { .. })));
+}
+
+#[test]
+fn a_kernels_complaint_fails_the_test() {
+    let lab = machines::boot("single");
+    let host = lab.machine("host").unwrap();
+    host.check_kernel_log().unwrap();
+    host.sh("echo '<4>WARNING: CPU: 0 PID: 1 at a/test.c:1' > /dev/kmsg").unwrap();
+    let error = lab.finish().unwrap_err();
+    assert!(error.to_string().contains("test.c:1"), "{error}");
+}
