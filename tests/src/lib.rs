@@ -11,7 +11,6 @@
 //! | [`frame`] | frames crafted byte by byte, independent of the product's own encoder |
 //! | [`handlers`] | handlers in C that do what their arguments say, however wrong |
 //! | [`cpus`] | threads on CPUs of their own |
-//! | [`machines`] | virtual machines |
 //! | [`stage`] | a bench with such a handler and two regions |
 //! | [`vectors`] | handlers of instructions that a test writes one by one |
 //! | [`verdict`] | what became of a frame, and which counters it moved |
@@ -20,7 +19,6 @@ pub mod bench;
 pub mod cpus;
 pub mod frame;
 pub mod handlers;
-pub mod machines;
 pub mod objects;
 pub mod stage;
 pub mod vectors;

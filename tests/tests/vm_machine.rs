@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use naam_tests::machines;
 use naam_vm::Error;
 
 /// ```text
@@ -10,7 +9,7 @@ use naam_vm::Error;
 /// ```
 #[test]
 fn commands_and_files_come_back_whole() {
-    let lab = machines::boot("single");
+    let lab = naam_vm::boot("single");
     let host = lab.machine("host").unwrap();
     assert_eq!(host.sh("uname -r").unwrap().trim(), host.kernel());
 
@@ -36,7 +35,7 @@ fn commands_and_files_come_back_whole() {
 
 #[test]
 fn what_takes_too_long_is_killed_with_its_children() {
-    let lab = machines::boot("single");
+    let lab = naam_vm::boot("single");
     let host = lab.machine("host").unwrap();
     let error = host.sh_within("sleep 1001 & sleep 1002", Duration::from_secs(2)).unwrap_err();
     assert!(error.to_string().contains("killed at its time limit"), "{error}");
@@ -49,7 +48,7 @@ fn what_takes_too_long_is_killed_with_its_children() {
 
 #[test]
 fn a_panic_is_told_with_the_consoles_words() {
-    let lab = machines::boot("single");
+    let lab = naam_vm::boot("single");
     let host = lab.machine("host").unwrap();
     let error = host.sh("echo c > /proc/sysrq-trigger; sleep 100").unwrap_err();
     assert!(matches!(error, Error::Gone { .. }), "{error}");
@@ -61,7 +60,7 @@ fn a_panic_is_told_with_the_consoles_words() {
 
 #[test]
 fn a_kernels_complaint_fails_the_test() {
-    let lab = machines::boot("single");
+    let lab = naam_vm::boot("single");
     let host = lab.machine("host").unwrap();
     host.check_kernel_log().unwrap();
     host.sh("echo '<4>WARNING: CPU: 0 PID: 1 at a/test.c:1' > /dev/kmsg").unwrap();

@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use naam_tests::machines;
 use naam_vm::{Lab, Machine};
 use serde_json::Value;
 
@@ -23,7 +22,7 @@ struct Pair {
 
 impl Pair {
     fn boot(hook: &str) -> Self {
-        let pair = Self { lab: machines::boot("pair") };
+        let pair = Self { lab: naam_vm::boot("pair") };
         let serve = format!("naam -v serve --interface eth0 --hook {hook}");
         pair.host().serve(&serve, "naam status").unwrap().leave();
         pair.host().sh(&format!("naam store format --app kv --log2-buckets {BUCKETS}")).unwrap();

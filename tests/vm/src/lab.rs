@@ -11,7 +11,7 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::{
-    Accelerator, Error, Machine, Topology,
+    Accelerator, Error, Machine, Places, Topology,
     accelerator::Choice,
     describe::{Start, Vm},
     image::Image,
@@ -21,6 +21,21 @@ use crate::{
 
 /// How long a machine may take to come up, with several of them emulated on few busy processors.
 const BOOT_TIME: Duration = Duration::from_secs(120);
+/// The machine that NAAM_VM_KERNEL gives another kernel.
+const HOST: &str = "host";
+
+/// Boots a topology for a test, with the kernel that NAAM_VM_KERNEL names in the machine called `host`.
+///
+/// # Panics
+/// When it does not come up: with all that is known about it.
+pub fn boot(topology: &str) -> Lab {
+    let kernel = std::env::var("NAAM_VM_KERNEL").ok();
+    let kernels = kernel.map(|kernel| (HOST.to_owned(), kernel)).into_iter().collect();
+    let topology = Topology::load(&Places::locate(), topology);
+    let lab = topology.and_then(|topology| topology.boot(&Options { kernels, ..Options::default() }));
+    lab.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// How to boot.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

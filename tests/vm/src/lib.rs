@@ -34,7 +34,7 @@ pub use self::{
     accelerator::Accelerator,
     describe::Topology,
     error::Error,
-    lab::{Lab, Options},
+    lab::{Lab, Options, boot},
     machine::{Machine, Output, Running},
     places::Places,
 };
