@@ -15,6 +15,7 @@ use naam_abi::{
 use crate::{
     config::{constant, has},
     maps,
+    scratch::TOUCHES,
 };
 use naam_shell::opaque::{compare_exchange, fetch_add, opaque};
 
@@ -52,6 +53,17 @@ impl Located {
 /// one call with a variable map, which the verifier would not inline.
 #[inline(always)]
 fn locate(region: u32, offset: u64) -> Result<Located, Status> {
+    if has_one_value() {
+        let value_len = constant!(value_len[0]);
+        if region != 0 {
+            return Err(Status::NoRegion);
+        }
+        if offset >= value_len {
+            return Err(Status::Bounds);
+        }
+        let Some(base) = maps::REGION_0.get_ptr_mut(0) else { return Err(Status::Bounds) };
+        return Ok(Located { base: base.cast(), within: offset & (value_len - 1), value_len });
+    }
     macro_rules! arms {
         ($($number:literal $map:ident)*) => {
             match region {
@@ -90,6 +102,12 @@ fn barrier(fence: *mut u64) {
     unsafe { fetch_add(fence, 0) };
 }
 
+/// Whether the handler has one region, of one map value.
+#[inline(always)]
+pub fn has_one_value() -> bool {
+    constant!(regions) == 1 && constant!(values[0]) == 1
+}
+
 /// Loads one word where the message's READ will read, so that its cache miss overlaps others.
 #[inline(always)]
 pub fn touch(message: &NaamMsg) {
@@ -97,6 +115,27 @@ pub fn touch(message: &NaamMsg) {
     if let Some(word) = located.bytes::<WORD>() {
         // SAFETY: eight bytes of the region. The value is of no interest.
         opaque(unsafe { word.cast::<u64>().read_volatile() });
+    }
+}
+
+/// The same for the ops of [`TOUCHES`] messages in the handler's one map value, whatever they are: a
+/// message without a READ is touched where its last op was, or one of an earlier datagram. So few
+/// instructions that a processor has the loads of many messages in flight at once.
+#[inline(always)]
+pub fn touch_some(messages: *const NaamMsg) {
+    let value_len = constant!(value_len[0]);
+    if value_len == 0 {
+        return;
+    }
+    let Some(base) = maps::REGION_0.get_ptr_mut(0) else { return };
+    let base: *const u8 = base.cast();
+    for i in 0..TOUCHES {
+        // SAFETY: the caller's messages, and a place in the value, as just masked. The value is of no interest.
+        unsafe {
+            let offset = (&raw const (*messages.add(i)).op_offset).read_volatile();
+            let within = offset & (value_len - 1) & !(WORD - 1);
+            opaque(base.add(within as usize).cast::<u64>().read_volatile());
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     config::{constant, has},
     maps::SCRATCH,
     resolve,
-    scratch::{ADVANCE, BEGIN, BEGUN, ENDED, Lane, SERVED, Scratch, TOUCH, at},
+    scratch::{ADVANCE, BEGIN, BEGUN, ENDED, Lane, SERVED, Scratch, TOUCH, TOUCHES, at},
     slot::{self, Claim},
 };
 
@@ -121,6 +121,12 @@ impl<F: Frame> Turn for Running<F> {
                 if !self.begin(index) {
                     return false;
                 }
+            }
+            TOUCH if resolve::has_one_value() => {
+                let first = index & !(TOUCHES as u64 - 1);
+                // SAFETY: the index is below MESSAGES_MAX, which is a multiple of TOUCHES.
+                resolve::touch_some(unsafe { (&raw const scratch.messages).cast::<NaamMsg>().add(first as usize) });
+                scratch.index += TOUCHES as u32 - 1;
             }
             TOUCH => {
                 let (lane, message) = at(self.scratch, index);

@@ -50,6 +50,11 @@ pub const BEGIN: u32 = 0;
 pub const TOUCH: u32 = 1;
 pub const ADVANCE: u32 = 2;
 
+/// Messages of one turn of the touch pass, where the region is one map value.
+pub const TOUCHES: usize = 8;
+
+const _: () = assert!(TOUCHES.is_power_of_two() && MESSAGES_MAX.is_multiple_of(TOUCHES));
+
 /// A CPU's messages at work.
 #[repr(C)]
 pub struct Scratch {
