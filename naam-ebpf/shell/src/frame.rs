@@ -67,12 +67,35 @@ pub trait Frame: Copy {
         if pointer + len > self.end() { None } else { Some(pointer as *mut u8) }
     }
 
+    /// The frame's bytes from `at` on, to be taken word by word.
+    #[inline(always)]
+    fn words(self, at: u64) -> FrameWords {
+        let at = opaque(at) & REACH;
+        FrameWords { start: self.start() + at as usize, end: self.end() }
+    }
+
     /// Goes on in handler program `index`; returns only if there is none.
     #[inline(always)]
     fn tail_call(self, index: u32) {
         let programs: *const _ = Self::PROGRAMS;
         // SAFETY: a program array of this hook's program type.
         unsafe { bpf_tail_call(self.context(), programs.cast_mut().cast(), index) };
+    }
+}
+
+/// Words of a frame from one place on. One pointer serves them all: the verifier learns from every
+/// check how far it reaches.
+#[derive(Clone, Copy)]
+pub struct FrameWords {
+    start: usize,
+    end: usize,
+}
+
+impl FrameWords {
+    /// A pointer to word `i`, if the frame has it.
+    #[inline(always)]
+    pub fn word(self, i: usize) -> Option<*mut u64> {
+        if self.start + (i + 1) * 8 > self.end { None } else { Some((self.start + i * 8) as *mut u64) }
     }
 }
 

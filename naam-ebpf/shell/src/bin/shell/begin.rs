@@ -79,13 +79,14 @@ impl<F: Frame> Running<F> {
             return true;
         }
         if len <= QUICK {
-            for i in 0..QUICK / 8 {
-                if i * 8 >= len {
+            let words = self.frame.words(frame_at);
+            for i in 0..QUICK as usize / 8 {
+                if i as u32 * 8 >= len {
                     break;
                 }
-                let Some(word) = self.frame.bytes(frame_at + u64::from(i) * 8, 8) else { return false };
-                // SAFETY: eight bytes were checked.
-                message.args[i as usize] = unsafe { word.cast::<u64>().read_unaligned() };
+                let Some(word) = words.word(i) else { return false };
+                // SAFETY: the frame has the word.
+                message.args[i] = unsafe { word.read_unaligned() };
             }
             return true;
         }

@@ -36,7 +36,9 @@ impl<F: Frame> Running<F> {
             }
         }
         let reply_len = if reply_len > lane.room { 0 } else { reply_len };
-        stats.duplicates += u64::from(flags & MESSAGE_DUPLICATE != 0);
+        if has(PROGRAM_WRITES) {
+            stats.duplicates += u64::from(flags & MESSAGE_DUPLICATE != 0);
+        }
         count::status(stats, status);
         let frame_at = u64::from(visit.datagram) + u64::from(lane.at);
         let Some(header) = self.frame.bytes(frame_at, MESSAGE_BYTES) else { return };
@@ -66,13 +68,14 @@ impl<F: Frame> Running<F> {
     fn give_reply(&self, frame_at: u64, len: u32, message: &NaamMsg) {
         const QUICK: u32 = 64;
         if len <= QUICK {
-            for i in 0..QUICK / 8 {
-                if i * 8 >= len {
+            let words = self.frame.words(frame_at);
+            for i in 0..QUICK as usize / 8 {
+                if i as u32 * 8 >= len {
                     break;
                 }
-                let Some(word) = self.frame.bytes(frame_at + u64::from(i) * 8, 8) else { return };
-                // SAFETY: eight bytes were checked; rooms are whole words.
-                unsafe { word.cast::<u64>().write_unaligned(message.reply[i as usize]) };
+                let Some(word) = words.word(i) else { return };
+                // SAFETY: the frame has the word; rooms are whole words.
+                unsafe { word.write_unaligned(message.reply[i]) };
             }
             return;
         }
