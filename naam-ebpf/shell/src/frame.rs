@@ -8,7 +8,7 @@ use aya_ebpf::{
         bpf_xdp_store_bytes,
     },
 };
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 use naam_abi::{limits::PROGRAMS_MAX, tables::InterfaceWord};
 
 use crate::{maps, opaque::opaque};
@@ -75,9 +75,32 @@ pub trait Frame: Copy {
     }
 
     /// Goes on in handler program `index`; returns only if there is none.
+    ///
+    /// The first places are named by constants: the kernel turns such calls into direct jumps, where
+    /// others are indirect ones, with all that guards those against speculation.
     #[inline(always)]
     fn tail_call(self, index: u32) {
         let programs: *const _ = Self::PROGRAMS;
+        macro_rules! places {
+            ($($place:literal)*) => {
+                match index {
+                    $($place => {
+                        // SAFETY: as below; the instruction is `bpf_tail_call`, whose third argument has to be a
+                        // constant on every way there. LLVM would join the calls.
+                        unsafe {
+                            asm!(
+                                concat!("r3 = ", $place), "call 12", in("r1") self.context(), in("r2") programs,
+                                lateout("r0") _, lateout("r1") _, lateout("r2") _, lateout("r3") _, lateout("r4") _,
+                                lateout("r5") _,
+                            );
+                        }
+                        return;
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        places!(0 1 2 3 4 5 6 7);
         // SAFETY: a program array of this hook's program type.
         unsafe { bpf_tail_call(self.context(), programs.cast_mut().cast(), index) };
     }

@@ -82,11 +82,10 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     if !serving {
         log(Event::App, datagram.app);
     }
-    if let Some(stats) = count::of(datagram.app) {
-        count::status(stats, refusal.status as u16);
-    }
+    let Some(stats) = count::of(datagram.app) else { return F::DROP };
+    count::status(stats, refusal.status as u16);
     let answer = Answer { kind: Kind::Error, status: refusal.status, handler: refusal.handler };
-    reply::send::<F, L>(frame, visit, tagged, &answer)
+    reply::send::<F, L>(frame, visit, stats, tagged, &answer)
 }
 
 /// The version that serves the datagram, and the session's rights.

@@ -101,7 +101,7 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
     stats.messages += u64::from(visit.count);
     let kind = if has(PROGRAM_REPEATABLE) { Kind::Request } else { Kind::Reply };
     let answer = Answer { kind, status: Status::Ok, handler: constant!(version) as u16 };
-    let verdict = reply::send::<F, L>(frame, visit, has(PROGRAM_TAG), &answer);
+    let verdict = reply::send::<F, L>(frame, visit, stats, has(PROGRAM_TAG), &answer);
     if has(PROGRAM_TIMED) {
         // SAFETY: a plain helper.
         stats.busy_ns += unsafe { bpf_ktime_get_ns() } - arrived;
