@@ -63,7 +63,7 @@ mod opaque;
 pub use export::{entry, meta};
 pub use message::Msg;
 pub use naam_abi::handler::{Meta, NaamMsg, NaamView1k as View1k, NaamView64 as View64, Step};
-pub use opaque::{bounded, opaque};
+pub use opaque::{bounded, forget, opaque};
 
 /// A view: what a READ fills.
 pub trait View {

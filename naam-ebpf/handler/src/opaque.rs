@@ -18,6 +18,16 @@ pub fn opaque(value: u64) -> u64 {
     value
 }
 
+/// The value itself, of which admission and the kernel's verifier know nothing afterwards; `unknown` is any
+/// word of the view or the message.
+///
+/// Both follow every path through a loop until a state is like one they saw before. What a loop carries
+/// from turn to turn, and each path leaves at another value, is best forgotten at the turn's end.
+#[inline(always)]
+pub fn forget(value: u64, unknown: u64) -> u64 {
+    value ^ (unknown ^ opaque(unknown))
+}
+
 /// `index` if it is below `N`, in a form that both the compiler and the verifier accept as proof.
 #[inline(always)]
 pub fn bounded<const N: usize>(index: u64) -> Option<usize> {

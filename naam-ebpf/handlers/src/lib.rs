@@ -8,8 +8,10 @@
 //! | [`chain`] | offset, hops | follows a linked list; where it came to |
 //! | [`onesided`] | one memory op, or a chain of them | the built-in functions of [`naam_abi::onesided`] |
 //! | [`mica`] | a key, perhaps a value | a key-value store: get, set, cas, delete |
+//! | [`cell`] | a key | a B-tree that its owner changes: get, scan |
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod cell;
 pub mod chain;
 pub mod counter;
 pub mod echo;

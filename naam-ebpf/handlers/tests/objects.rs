@@ -6,7 +6,7 @@ use naam_abi::handler::META_WRITES;
 use naam_admission::View;
 
 /// Name, view, whether it writes, most instructions, highest cost of a step.
-const OBJECTS: [(&str, View, bool, usize, u64); 14] = [
+const OBJECTS: [(&str, View, bool, usize, u64); 16] = [
     ("echo", View::Small, false, 50, 1_000),
     ("echo_c", View::Small, false, 50, 1_200),
     ("counter", View::Small, true, 50, 50),
@@ -16,6 +16,8 @@ const OBJECTS: [(&str, View, bool, usize, u64); 14] = [
     ("naam_cas", View::Small, true, 60, 60),
     ("naam_faa", View::Small, true, 60, 60),
     ("naam_chain", View::Large, true, 450, 700),
+    ("cell_get", View::Large, false, 3_000, 6_000),
+    ("cell_scan", View::Large, false, 3_000, 16_384),
     ("mica_get", View::Large, false, 700, 2_000),
     ("mica_get_c", View::Large, false, 800, 2_000),
     ("mica_set", View::Large, true, 2_500, 2_000),
