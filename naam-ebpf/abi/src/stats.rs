@@ -16,13 +16,14 @@ pub enum Drop {
     Kind = 3,
     /// The header's length is no multiple of 8, exceeds the UDP payload, or the limit.
     Length = 4,
-    /// No message, more than 32, or messages that do not fill the length exactly.
+    /// No message, more than 32, or more than the length has room for.
     Count = 5,
     /// The port does not belong to the header's app and shard.
     Port = 6,
     /// The tag does not match.
     Tag = 7,
-    /// A message's lengths contradict each other or its room.
+    /// A message's lengths contradict each other, its room or the limits, the messages do not fill the
+    /// datagram's length exactly, or a message has a flag that its kind of datagram does not allow.
     Message = 8,
     /// The handler's program is not in the program array, or its place holds another's: the function was unloaded while
     /// the datagram was on its way.

@@ -157,7 +157,8 @@ pub enum Status {
     Hops = 16,
     /// The handler is read-only by its own description, but asked for a writing op.
     ReadOnly = 17,
-    /// The message's lengths exceed what the function accepts. Not run.
+    /// Reserved: the message's lengths exceed what the function accepts. No shell answers so today: lengths
+    /// beyond the limits of all functions are dropped with their datagram, and a handler judges its own.
     TooLong = 18,
 }
 

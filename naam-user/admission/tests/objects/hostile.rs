@@ -78,6 +78,7 @@ const HOSTILE: &[(&str, Rule)] = &[
     ("out_of_view_half_checked", Rule::PointerUnbounded),
     ("out_of_view_index", Rule::OutOfView),
     ("out_of_view_mod_zero", Rule::PointerUnbounded),
+    ("out_of_view_next_word", Rule::OutOfView),
     ("out_of_view_other_copy", Rule::PointerUnbounded),
     ("out_of_view_shift", Rule::PointerUnbounded),
     ("out_of_view_signed", Rule::OutOfView),
