@@ -1,5 +1,4 @@
-//! UDP by plain system calls, a datagram each: for where io_uring is forbidden. Containers commonly do
-//! that by seccomp, administrators by `kernel.io_uring_disabled`.
+//! UDP without io_uring.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,7 +19,8 @@ const BATCH: usize = 256;
 
 const NAME: &str = "udp_plain";
 
-/// See the [module](self). Any kernel, no privilege.
+/// UDP by plain system calls, a datagram each: for where io_uring is forbidden. Containers commonly do
+/// that by seccomp, administrators by `kernel.io_uring_disabled`. Any kernel, no privilege.
 pub struct PlainTransport {
     socket: UdpSocket,
     target: Target,
