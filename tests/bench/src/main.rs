@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use naam_loadgen::report::bench::{self, Row};
 
+mod cell;
 mod meter;
 mod mica;
 mod network;
@@ -30,7 +31,7 @@ type Group = fn(&dyn Fn(&str) -> bool, usize) -> Result<Vec<Row>>;
 fn main() -> Result<()> {
     let options = Options::parse();
     let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|prefix| name.starts_with(prefix));
-    let groups: [Group; 3] = [shell::benches, mica::benches, network::benches];
+    let groups: [Group; 4] = [shell::benches, mica::benches, cell::benches, network::benches];
     let mut rows = Vec::new();
     for group in groups {
         rows.extend(group(&wanted, options.runs)?);
