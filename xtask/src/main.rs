@@ -41,6 +41,12 @@ enum Command {
     Lint,
     /// Run the tiers of tests and count them
     Test(test::Options),
+    /// Generate the bindings to libibverbs again and compare them with those in the repository
+    VerbsSys {
+        /// Write them instead
+        #[arg(long)]
+        write: bool,
+    },
     /// Virtual machines: build their images, look around in them, run the tests that take them
     #[command(subcommand)]
     Vm(vm::Action),
@@ -77,6 +83,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             lint::run(&workspace)
         }
         Command::Test(options) => test::run(&workspace, options),
+        Command::VerbsSys { write } => vm::verbs_sys::run(&workspace, *write),
         Command::Vm(action) => vm::run(&workspace, action),
         Command::Bench { arguments } => bench::run(&workspace, arguments),
     }

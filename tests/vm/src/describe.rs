@@ -86,7 +86,8 @@ pub struct Role {
     /// Programs of this workspace, by package; they go to `/usr/bin`.
     #[serde(default)]
     pub programs: Vec<Program>,
-    /// Files of the packages, with the libraries that they need; they keep their places.
+    /// Files of the packages, with the libraries that they need; they keep their places. `{triplet}` stands for the
+    /// architecture's name in places of libraries, such as `x86_64-linux-gnu`.
     #[serde(default)]
     pub from_packages: Vec<String>,
     /// Other files: from where in the checkout or the target folder to where in the image.

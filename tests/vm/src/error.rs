@@ -140,6 +140,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the machine was lost before its agent ran.
+    pub(crate) fn is_early(&self) -> bool {
+        matches!(self, Self::Gone { doing, .. } if doing == crate::machine::BOOTING)
+    }
+}
+
 fn describe(end: End) -> String {
     match end {
         End::Code(code) => format!("ended with code {code}"),

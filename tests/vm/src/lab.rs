@@ -21,6 +21,8 @@ use crate::{
 
 /// How long a machine may take to come up, with several of them emulated on few busy processors.
 const BOOT_TIME: Duration = Duration::from_secs(120);
+/// How often a topology is booted, if a machine does not even get to its first program.
+const BOOT_ATTEMPTS: u32 = 3;
 /// The machine that NAAM_VM_KERNEL gives another kernel.
 const HOST: &str = "host";
 
@@ -61,6 +63,21 @@ impl Topology {
     /// # Errors
     /// When an image is missing, or a machine does not come up whole in time.
     pub fn boot(&self, options: &Options) -> Result<Lab, Error> {
+        let mut attempt = 1;
+        loop {
+            match self.try_boot(options) {
+                // Emulated processors that change code beside each other lose a kernel now and then before it has run
+                // anything of ours. What happens later counts.
+                Err(error) if error.is_early() && attempt < BOOT_ATTEMPTS => {
+                    attempt += 1;
+                    eprintln!("warning: booting {} again: {error}", self.name());
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_boot(&self, options: &Options) -> Result<Lab, Error> {
         let places = self.places();
         let mut images = Vec::new();
         for vm in self.vms() {

@@ -36,6 +36,8 @@ const GRACE: Duration = Duration::from_secs(20);
 const EXIT_TIME: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// What a machine is doing until its agent says that it is ready.
+pub(crate) const BOOTING: &str = "booting";
 /// Number of the only event that nobody asked for.
 const READY: u64 = 0;
 
@@ -135,7 +137,7 @@ impl Machine {
 
     /// Waits until the agent says that the machine is up, whole.
     pub(crate) fn wait_until_ready(&mut self, time: Duration) -> Result<(), Error> {
-        match self.receive(&self.ready, Instant::now() + time, time, "booting")? {
+        match self.receive(&self.ready, Instant::now() + time, time, BOOTING)? {
             Event::Ready { warnings, .. } if !warnings.is_empty() => {
                 Err(Error::Faulty { vm: self.name.clone(), faults: warnings.join("; ") })
             }
@@ -143,7 +145,7 @@ impl Machine {
                 self.kernel = kernel;
                 Ok(())
             }
-            event => Err(self.gone("booting", format!("its first words are {event:?}"))),
+            event => Err(self.gone(BOOTING, format!("its first words are {event:?}"))),
         }
     }
 

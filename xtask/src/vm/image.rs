@@ -97,8 +97,10 @@ impl<'a> Builder<'a> {
         for program in &role.programs {
             take(&format!("usr/bin/{}", program.name), self.programs.program(architecture, program)?)?;
         }
+        let triplet = format!("{}-linux-gnu", architecture.gnu());
         for place in &role.from_packages {
-            take(place, sysroot.find(place)?)?;
+            let place = place.replace("{triplet}", &triplet);
+            take(&place, sysroot.find(&place)?)?;
         }
         for file in &role.files {
             for part in expand(&programs::source(self.workspace, &file.from), &file.to)? {

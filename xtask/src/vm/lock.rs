@@ -13,7 +13,7 @@ use naam_vm::{
 };
 use serde::Deserialize;
 
-use super::packages::Archive;
+use super::{packages::Archive, verbs_sys};
 use crate::workspace::Workspace;
 
 const HEAD: &str = "\
@@ -138,7 +138,7 @@ pub fn update(workspace: &Workspace, places: &Places) -> Result<()> {
 
 /// Everything that the descriptions ask for. A role's packages are wanted for every architecture that has a kernel.
 fn wishes(places: &Places) -> Result<BTreeSet<Wanted>> {
-    let mut wishes = BTreeSet::new();
+    let mut wishes = BTreeSet::from([verbs_sys::header()]);
     let mut architectures = BTreeSet::new();
     for name in describe::names(places, "kernels")? {
         let kernel = Kernel::load(places, &name)?;

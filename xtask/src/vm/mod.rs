@@ -23,6 +23,7 @@ mod programs;
 mod run;
 mod sysroot;
 mod test;
+pub mod verbs_sys;
 
 /// What to do with machines.
 #[derive(Subcommand)]

@@ -1,0 +1,135 @@
+//! What can go wrong with RDMA.
+
+use std::io;
+
+use thiserror::Error;
+
+/// A device, a port, a queue pair or a request that is not as it should be.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// rdma-core is not installed.
+    #[error(
+        "RDMA: cannot load {library}: {cause}; install rdma-core's library (Debian: libibverbs1 ibverbs-providers)"
+    )]
+    NoLibrary {
+        /// Its name.
+        library: &'static str,
+        /// What the dynamic linker says.
+        cause: String,
+    },
+    /// The machine has no RDMA device.
+    #[error(
+        "no RDMA device on this machine; for one in software over an interface: \
+         modprobe rdma_rxe; rdma link add rxe0 type rxe netdev INTERFACE"
+    )]
+    NoDevice,
+    /// There is none of this name.
+    #[error("no RDMA device {name}, only {known}")]
+    UnknownDevice {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A call failed.
+    #[error("{operation} of RDMA device {device}: {source}{}", cure(operation, source))]
+    Call {
+        /// What was to be done.
+        operation: &'static str,
+        /// The device.
+        device: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A port that carries nothing.
+    #[error("port {port} of RDMA device {device} is {state}; bring its interface up (`rdma link` shows it)")]
+    PortDown {
+        /// The device.
+        device: String,
+        /// The port, from 1.
+        port: u8,
+        /// For example `PORT_DOWN`.
+        state: String,
+    },
+    /// A port without an address.
+    #[error("port {port} of RDMA device {device} has no GID; give its interface an address")]
+    NoGid {
+        /// The device.
+        device: String,
+        /// The port, from 1.
+        port: u8,
+    },
+    /// What is no GID.
+    #[error("`{text}` is no GID: 32 hexadecimal digits")]
+    BadGid {
+        /// What it is.
+        text: String,
+    },
+    /// A range outside of memory.
+    #[error("{len} bytes at {offset} of {what} end after its {bytes} bytes")]
+    Range {
+        /// `the local memory region` or `the peer's memory`.
+        what: &'static str,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// Bytes there are.
+        bytes: u64,
+    },
+    /// As many requests are on their way as the queue pair takes.
+    #[error("queue pair {qpn:#x} of RDMA device {device} is full: {most} requests on their way; poll first")]
+    Full {
+        /// The device.
+        device: String,
+        /// The queue pair's number.
+        qpn: u32,
+        /// Requests, at most.
+        most: u32,
+    },
+    /// A request did not succeed. The queue pair takes no others.
+    #[error(
+        "{operation} by queue pair {qpn:#x} of RDMA device {device}: {status} (vendor's code {vendor:#x}); \
+         connect a new queue pair, and ask the peer for its memory's address and key again"
+    )]
+    Completion {
+        /// The device.
+        device: String,
+        /// The queue pair's number.
+        qpn: u32,
+        /// What was asked for.
+        operation: &'static str,
+        /// For example `remote access error`.
+        status: String,
+        /// The device's own number.
+        vendor: u32,
+    },
+}
+
+fn cure(operation: &str, source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::OutOfMemory if operation == crate::memory::REGISTER => {
+            "; registered memory counts as locked: raise the limit (ulimit -l, LimitMEMLOCK= in a unit)"
+        }
+        io::ErrorKind::PermissionDenied => "; it takes access to /dev/infiniband/uverbs*",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let call = |operation, code| Error::Call {
+            operation,
+            device: "rxe0".to_owned(),
+            source: io::Error::from_raw_os_error(code),
+        };
+        assert!(call(crate::memory::REGISTER, 12).to_string().contains("ulimit -l"));
+        assert!(!call("create a queue pair", 12).to_string().contains("ulimit"));
+        assert!(call("open", 13).to_string().contains("uverbs"));
+        assert!(Error::NoDevice.to_string().contains("rdma link add"));
+    }
+}

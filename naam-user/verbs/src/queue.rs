@@ -1,0 +1,333 @@
+//! Reliable connections: requests and their completions.
+
+use std::{
+    collections::BTreeMap,
+    ffi::CStr,
+    ptr::NonNull,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use naam_verbs_sys::{
+    self as sys, ibv_mtu, ibv_qp_attr_mask as mask, ibv_qp_state as state, ibv_send_flags, ibv_wc_status, ibv_wr_opcode,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Access, Domain, Error, Gid, MemoryRegion, Port, RemoteMemory};
+
+/// Sequence numbers of packets have as many bits.
+const SEQUENCE_BITS: u32 = 24;
+/// READs that may be on their way to a peer, and from one: what every device has.
+const READS_MAX: u8 = 16;
+/// 4.096 µs times two to this: how long to wait for an acknowledgement, 67 ms.
+const TIMEOUT: u8 = 14;
+/// As often is a packet sent again; for a peer that is not ready 7 means without end, so less.
+const RETRIES: u8 = 6;
+/// How long a peer that is not ready asks to wait: 0.64 ms.
+const NOT_READY_TIMER: u8 = 12;
+const HOPS_MAX: u8 = 64;
+
+/// One end of a connection, as its peer has to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The queue pair's number.
+    pub qpn: u32,
+    /// The number of its first packet.
+    pub psn: u32,
+    /// The port's address, in hexadecimal digits.
+    pub gid: String,
+}
+
+/// Names a request until it has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkId(u64);
+
+/// A queue pair that is not connected yet.
+#[derive(Debug)]
+pub struct QueuePair {
+    handles: Handles,
+    port: Port,
+    gid_index: u8,
+    endpoint: Endpoint,
+}
+
+/// A connected queue pair.
+#[derive(Debug)]
+pub struct Connected {
+    /// Goes first: behind it, no request reaches the memory below.
+    handles: Handles,
+    pending: BTreeMap<WorkId, (&'static str, Arc<MemoryRegion>)>,
+    next: u64,
+}
+
+/// Queue pair and completion queue, which it has to itself.
+#[derive(Debug)]
+struct Handles {
+    pair: NonNull<sys::ibv_qp>,
+    completions: NonNull<sys::ibv_cq>,
+    domain: Arc<Domain>,
+    depth: u32,
+}
+
+// SAFETY: handles of a library that may be called from any thread.
+unsafe impl Send for Handles {}
+
+impl QueuePair {
+    /// Makes one for up to `depth` requests at a time on port `port`; peers may do to memory of the domain what `access`
+    /// and the memory's own rights both allow.
+    ///
+    /// # Errors
+    /// When the port is down or without address, or the device refuses.
+    pub fn new(domain: &Arc<Domain>, port: u8, depth: u32, access: Access) -> Result<Self, Error> {
+        let device = domain.device();
+        let port = device.port(port)?;
+        let (gid_index, gid) = device.gid(port.number)?;
+        let handles = Handles::new(domain, depth)?;
+        let mut attributes = sys::ibv_qp_attr {
+            qp_state: state::IBV_QPS_INIT,
+            port_num: port.number,
+            qp_access_flags: access.bits() as u32,
+            ..Default::default()
+        };
+        let given = mask::IBV_QP_STATE | mask::IBV_QP_PKEY_INDEX | mask::IBV_QP_PORT | mask::IBV_QP_ACCESS_FLAGS;
+        handles.modify("initialize a queue pair", &mut attributes, given)?;
+        let endpoint = Endpoint { qpn: handles.number(), psn: first_sequence(), gid: gid.to_string() };
+        Ok(Self { handles, port, gid_index, endpoint })
+    }
+
+    /// What the peer has to be told.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Connects it to a peer that does the same with [ours](Self::endpoint).
+    ///
+    /// # Errors
+    /// When the peer's endpoint is none, or the device refuses.
+    pub fn connect(self, peer: &Endpoint) -> Result<Connected, Error> {
+        let Self { handles, port, gid_index, endpoint } = self;
+        let gid: Gid = peer.gid.parse()?;
+        let mut receive = sys::ibv_qp_attr {
+            qp_state: state::IBV_QPS_RTR,
+            path_mtu: ibv_mtu(port.mtu.0),
+            dest_qp_num: peer.qpn,
+            rq_psn: peer.psn,
+            max_dest_rd_atomic: READS_MAX,
+            min_rnr_timer: NOT_READY_TIMER,
+            ..Default::default()
+        };
+        receive.ah_attr.is_global = 1;
+        receive.ah_attr.port_num = port.number;
+        receive.ah_attr.grh.dgid = sys::ibv_gid { raw: gid.0 };
+        receive.ah_attr.grh.sgid_index = gid_index;
+        receive.ah_attr.grh.hop_limit = HOPS_MAX;
+        let given = mask::IBV_QP_STATE
+            | mask::IBV_QP_AV
+            | mask::IBV_QP_PATH_MTU
+            | mask::IBV_QP_DEST_QPN
+            | mask::IBV_QP_RQ_PSN
+            | mask::IBV_QP_MAX_DEST_RD_ATOMIC
+            | mask::IBV_QP_MIN_RNR_TIMER;
+        handles.modify("make a queue pair ready to receive", &mut receive, given)?;
+        let mut send = sys::ibv_qp_attr {
+            qp_state: state::IBV_QPS_RTS,
+            sq_psn: endpoint.psn,
+            timeout: TIMEOUT,
+            retry_cnt: RETRIES,
+            rnr_retry: RETRIES,
+            max_rd_atomic: READS_MAX,
+            ..Default::default()
+        };
+        let given = mask::IBV_QP_STATE
+            | mask::IBV_QP_SQ_PSN
+            | mask::IBV_QP_TIMEOUT
+            | mask::IBV_QP_RETRY_CNT
+            | mask::IBV_QP_RNR_RETRY
+            | mask::IBV_QP_MAX_QP_RD_ATOMIC;
+        handles.modify("make a queue pair ready to send", &mut send, given)?;
+        Ok(Connected { handles, pending: BTreeMap::new(), next: 0 })
+    }
+}
+
+impl Connected {
+    /// Asks for `len` bytes of the peer's memory, which come to `local` until the request has [completed](Self::poll).
+    ///
+    /// # Errors
+    /// When a range lies outside of its memory, or as many requests are on their way as the queue pair takes.
+    pub fn read(
+        &mut self,
+        local: (&Arc<MemoryRegion>, u64),
+        remote: (&RemoteMemory, u64),
+        len: u32,
+    ) -> Result<WorkId, Error> {
+        self.post("READ", ibv_wr_opcode::IBV_WR_RDMA_READ, local, remote, len)
+    }
+
+    /// Sends `len` bytes of `local` to the peer's memory.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn write(
+        &mut self,
+        local: (&Arc<MemoryRegion>, u64),
+        remote: (&RemoteMemory, u64),
+        len: u32,
+    ) -> Result<WorkId, Error> {
+        self.post("WRITE", ibv_wr_opcode::IBV_WR_RDMA_WRITE, local, remote, len)
+    }
+
+    /// The next request that has completed, if one has.
+    ///
+    /// # Errors
+    /// When it did not succeed: then no later one will either.
+    pub fn poll(&mut self) -> Result<Option<WorkId>, Error> {
+        let mut completion = sys::ibv_wc::default();
+        // SAFETY: the queue is live, and there is room for one completion.
+        let count = unsafe { sys::poll_cq(self.handles.completions.as_ptr(), 1, &raw mut completion) };
+        let device = self.handles.domain.device();
+        if count < 0 {
+            device.check("poll a completion queue", count)?;
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        let id = WorkId(completion.wr_id);
+        let (operation, memory) =
+            self.pending.remove(&id).map_or(("a request", None), |(name, memory)| (name, Some(memory)));
+        // The device has done with it.
+        drop(memory);
+        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
+            // SAFETY: the library answers every number with a string of its own.
+            let status = unsafe { CStr::from_ptr(device.verbs().ibv_wc_status_str(completion.status)) };
+            return Err(Error::Completion {
+                device: device.name().to_owned(),
+                qpn: self.handles.number(),
+                operation,
+                status: status.to_string_lossy().into_owned(),
+                vendor: completion.vendor_err,
+            });
+        }
+        Ok(Some(id))
+    }
+
+    /// Requests on their way.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn post(
+        &mut self,
+        name: &'static str,
+        opcode: ibv_wr_opcode,
+        (local, offset): (&Arc<MemoryRegion>, u64),
+        (remote, remote_offset): (&RemoteMemory, u64),
+        len: u32,
+    ) -> Result<WorkId, Error> {
+        check("the local memory region", offset, len, local.bytes())?;
+        check("the peer's memory", remote_offset, len, remote.bytes)?;
+        let device = self.handles.domain.device();
+        if self.pending.len() >= self.handles.depth as usize {
+            let (device, qpn) = (device.name().to_owned(), self.handles.number());
+            return Err(Error::Full { device, qpn, most: self.handles.depth });
+        }
+        let id = WorkId(self.next);
+        let mut element = sys::ibv_sge { addr: local.address() + offset, length: len, lkey: local.lkey() };
+        let mut request = sys::ibv_send_wr {
+            wr_id: id.0,
+            sg_list: &raw mut element,
+            num_sge: 1,
+            opcode,
+            send_flags: ibv_send_flags::IBV_SEND_SIGNALED.0,
+            ..Default::default()
+        };
+        request.wr.rdma.remote_addr = remote.address.wrapping_add(remote_offset);
+        request.wr.rdma.rkey = remote.rkey;
+        let mut refused = std::ptr::null_mut();
+        // SAFETY: the pair is connected; request and element are copied by the call; the memory that the element names
+        // is held by `pending` until the request completes, or the pair is gone.
+        let outcome = unsafe { sys::post_send(self.handles.pair.as_ptr(), &raw mut request, &raw mut refused) };
+        device.check("post a request", outcome)?;
+        self.next += 1;
+        self.pending.insert(id, (name, Arc::clone(local)));
+        Ok(id)
+    }
+}
+
+impl Handles {
+    fn new(domain: &Arc<Domain>, depth: u32) -> Result<Self, Error> {
+        let device = domain.device();
+        let null = std::ptr::null_mut();
+        // SAFETY: the context is open; neither a context of ours nor a channel is given.
+        let made = unsafe { device.verbs().ibv_create_cq(device.context(), depth as i32, null, null.cast(), 0) };
+        let completions = device.made("create a completion queue", made)?;
+        let mut attributes = sys::ibv_qp_init_attr {
+            send_cq: completions.as_ptr(),
+            recv_cq: completions.as_ptr(),
+            cap: sys::ibv_qp_cap {
+                max_send_wr: depth,
+                max_recv_wr: 1,
+                max_send_sge: 1,
+                max_recv_sge: 1,
+                max_inline_data: 0,
+            },
+            qp_type: sys::ibv_qp_type::IBV_QPT_RC,
+            ..Default::default()
+        };
+        // SAFETY: domain and queue are live, and the attributes may be written.
+        let made = unsafe { device.verbs().ibv_create_qp(domain.as_ptr(), &raw mut attributes) };
+        let pair = device.made("create a queue pair", made).inspect_err(|_| {
+            // SAFETY: the queue is ours, and nothing uses it.
+            unsafe { device.verbs().ibv_destroy_cq(completions.as_ptr()) };
+        })?;
+        Ok(Self { pair, completions, domain: Arc::clone(domain), depth })
+    }
+
+    fn number(&self) -> u32 {
+        // SAFETY: the pair is live; its number does not change.
+        unsafe { (*self.pair.as_ptr()).qp_num }
+    }
+
+    fn modify(&self, operation: &'static str, attributes: &mut sys::ibv_qp_attr, given: mask) -> Result<(), Error> {
+        let device = self.domain.device();
+        // SAFETY: the pair is live, and the attributes that the mask names are set.
+        let outcome = unsafe { device.verbs().ibv_modify_qp(self.pair.as_ptr(), &raw mut *attributes, given.0 as i32) };
+        device.check(operation, outcome)
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        let verbs = self.domain.device().verbs();
+        // SAFETY: both are ours; the pair goes first, because it uses the queue.
+        unsafe {
+            verbs.ibv_destroy_qp(self.pair.as_ptr());
+            verbs.ibv_destroy_cq(self.completions.as_ptr());
+        }
+    }
+}
+
+fn check(what: &'static str, offset: u64, len: u32, bytes: u64) -> Result<(), Error> {
+    match offset.checked_add(len.into()) {
+        Some(end) if end <= bytes => Ok(()),
+        _ => Err(Error::Range { what, offset, len: len.into(), bytes }),
+    }
+}
+
+/// Differs from that of the connection before, so that packets of that one are not taken for ours.
+fn first_sequence() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_nanos() as u32) & ((1 << SEQUENCE_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_checked_without_overflow() {
+        assert!(check("m", 4096 - 8, 8, 4096).is_ok());
+        assert!(check("m", 4096 - 8, 16, 4096).is_err());
+        let error = check("m", u64::MAX, 8, 4096).unwrap_err().to_string();
+        assert!(error.contains("8 bytes at 18446744073709551615 of m end after its 4096 bytes"), "{error}");
+    }
+}
