@@ -144,6 +144,15 @@ impl Client {
         Ok(ended)
     }
 
+    /// Sends what is due, and takes nothing.
+    #[cfg(feature = "site")]
+    pub(crate) fn flush(&mut self) -> Result<(), TransportError> {
+        let Self { core, transport, .. } = self;
+        let sending = now();
+        while transport.send(&mut |buffer| core.transmit(sending, buffer))? == Sent::Queued {}
+        transport.flush()
+    }
+
     /// Waits until something may have arrived, a retry or deadline is due, or `limit` is over.
     pub fn wait(&mut self, limit: Duration) -> Result<(), TransportError> {
         let due = self.core.next_event().map(|at| Duration::from_nanos(at.saturating_sub(now())));
@@ -215,7 +224,7 @@ impl Client {
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, which the kernel's `bpf_ktime_get_ns` reads too.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

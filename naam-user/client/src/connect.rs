@@ -21,6 +21,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+#[cfg(feature = "site")]
+use naam_control::protocol::session::ListedObject;
 use naam_control::protocol::session::{GrantedRegion, RegionRights, SessionGrant, SessionKey, Tag};
 use naam_control::{ClientError, ControlClient, Name};
 
@@ -71,6 +73,23 @@ impl Lease {
             .spawn(move || renewal.run(client, lease))
             .map_err(|source| ClientError::Broken { address: "this process's own threads".to_owned(), source })?;
         Ok(Self { grant, renewal: Some((stop, thread)) })
+    }
+
+    /// Fetches the handler objects that the grant lists, by function name: those that came. What a daemon hands out is
+    /// judged by [`SiteClient::learn`](crate::site::SiteClient::learn).
+    ///
+    /// # Errors
+    /// When there is no daemon, or it refuses.
+    #[cfg(feature = "site")]
+    pub fn objects(&self, control: &Control) -> Result<Vec<(String, ListedObject, Vec<u8>)>, ClientError> {
+        let mut client = control.connect()?;
+        let listed = self.grant.functions.iter().filter_map(|function| Some((function, function.object.as_ref()?)));
+        listed
+            .map(|(function, object)| {
+                let bytes = client.fetch_object(self.grant.key, &object.sha256)?;
+                Ok((function.name.to_string(), object.clone(), bytes))
+            })
+            .collect()
     }
 
     /// What the daemon granted.
@@ -194,6 +213,7 @@ mod tests {
             writes: false,
             reply_max: 1008,
             view: 1024,
+            object: None,
         };
         let grant = SessionGrant {
             key: SessionKey { session: 1025, ticket: 7 },

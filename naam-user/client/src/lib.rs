@@ -8,6 +8,7 @@
 //! | [`asynchronous`] | calls as futures, with a thread of their own |
 //! | `connect` (feature `control`) | sessions from a daemon, renewed until dropped |
 //! | [`onesided`] | single memory ops and chains of them |
+//! | `site` (feature `site`) | handlers run in this process, on memory read one-sidedly |
 //! | [`error`], [`stats`] | how calls end, what is counted |
 
 pub mod asynchronous;
@@ -20,6 +21,8 @@ mod list;
 pub mod onesided;
 mod rtt;
 pub mod session;
+#[cfg(feature = "site")]
+pub mod site;
 mod slots;
 pub mod stats;
 mod wheel;

@@ -152,6 +152,15 @@ impl ControlClient {
         }
     }
 
+    /// Fetches a handler object of the session's app, by the hash that the function list names. The bytes are whatever
+    /// came: compare their hash.
+    pub fn fetch_object(&mut self, key: SessionKey, sha256: &str) -> Result<Vec<u8>, ClientError> {
+        match self.session(SessionRequest::Object { key, sha256: sha256.to_owned() })? {
+            SessionReply::Object { bytes } => Ok(bytes),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     fn session(&mut self, request: SessionRequest) -> Result<SessionReply, ClientError> {
         match self.call(Request::Session(request), &mut |_, _| ())? {
             Reply::Session(reply) => Ok(reply),

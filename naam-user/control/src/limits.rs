@@ -38,6 +38,7 @@ const _: () = {
     assert!(HANDLER_INSNS_MAX * 8 * 8 <= OBJECT_BYTES_MAX);
     assert!(CONNECTIONS_ADDRESS < CONNECTIONS_TCP);
     assert!(CONNECTIONS_TCP >= naam_abi::limits::SESSIONS_MAX);
-    // A function table entry takes less than 160 bytes of JSON.
-    assert!(FUNCTIONS_MAX * 160 <= ANSWER_BYTES_MAX);
+    // A function table entry takes less than 320 bytes of JSON.
+    assert!(FUNCTIONS_MAX * 320 <= ANSWER_BYTES_MAX);
+    assert!(OBJECT_BYTES_MAX / 3 * 4 + 4096 <= ANSWER_BYTES_MAX);
 };

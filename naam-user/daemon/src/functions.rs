@@ -10,7 +10,7 @@ use naam_admission::{Admitted, admit};
 use naam_control::config::ObjectSource;
 use naam_control::limits::OBJECT_BYTES_MAX;
 use naam_control::protocol::admin::{HandlerInfo, Object};
-use naam_control::protocol::session::Function;
+use naam_control::protocol::session::{Function, ListedObject};
 use naam_control::{ControlError, FunctionName, Name};
 use naam_loader::{Handler, Hook, Verification, Verified};
 use naam_sys::program::Log;
@@ -256,6 +256,10 @@ impl Host {
                 writes: meta.flags & META_WRITES != 0,
                 reply_max: meta.reply_max,
                 view: candidate.code.view.bytes() as u32,
+                object: Some(ListedObject {
+                    sha256: hex(&Sha256::digest(&candidate.elf)),
+                    bytes: candidate.elf.len() as u64,
+                }),
             },
             handler: candidate.hash(),
             configured,
@@ -287,6 +291,20 @@ impl Host {
         self.end_load(load)?;
         self.save()?;
         self.handler_info(&self.apps[&app], function)
+    }
+
+    /// The bytes of the object with this hash that serves a function of an app.
+    pub fn listed_object(&self, app: u16, sha256: &str) -> Result<Vec<u8>, ControlError> {
+        let refused = |cause: &str| ControlError::new("hand out", format!("handler object {sha256}"), cause.to_owned());
+        let is_it = |served: &&Served| served.function.object.as_ref().is_some_and(|object| object.sha256 == sha256);
+        let served = self.apps.get(&app).and_then(|app| app.functions.values().find(is_it));
+        let served = served.ok_or_else(|| {
+            refused("no function of the app is served by it").way_out("open a session anew: its list is of now")
+        })?;
+        let kept = self.state.object(&served.handler).filter(|elf| hex(&Sha256::digest(elf)) == sha256);
+        kept.ok_or_else(|| {
+            refused("the daemon no longer has its bytes").way_out("serve it again: naam handler replace")
+        })
     }
 
     /// Notes the version that a function drains, if there is one.

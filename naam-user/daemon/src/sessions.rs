@@ -6,7 +6,7 @@ use naam_abi::tables::SessionEntry;
 use naam_control::protocol::session::{
     GrantedRegion, RegionRights, Rights, SessionGrant, SessionKey, SessionReply, SessionRequest, Tag,
 };
-use naam_control::sessions::{GENERATION_MAX, generation};
+use naam_control::sessions::{GENERATION_MAX, SessionError, generation};
 use naam_control::{ControlError, Name, Peer};
 
 use crate::host::{App, Host};
@@ -33,6 +33,14 @@ impl Host {
                 closed.map_err(|error| ControlError::new("close", object(key), error))?;
                 self.tables().close_session(key.session);
                 Ok(SessionReply::Closed)
+            }
+            SessionRequest::Object { key, sha256 } => {
+                let known = self.sessions.get(key.session, now).filter(|session| session.ticket == key.ticket);
+                let app = known.map(|session| session.app).ok_or_else(|| {
+                    let error = SessionError::Unknown { number: key.session };
+                    ControlError::new("hand out a handler to", object(key), error).way_out("open a new one")
+                })?;
+                Ok(SessionReply::Object { bytes: self.listed_object(app, &sha256)? })
             }
         }
     }

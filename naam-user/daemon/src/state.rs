@@ -197,6 +197,7 @@ mod tests {
                     writes: false,
                     reply_max: 64,
                     view: 64,
+                    object: None,
                 },
                 handler: "aa".into(),
                 configured: None,

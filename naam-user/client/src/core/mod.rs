@@ -186,6 +186,8 @@ pub struct Placement {
     pub site: Site,
     /// Milliseconds for which that holds, counted from the reply.
     pub lease_ms: u16,
+    /// Until when that is, on the clock that the core is given.
+    pub held_until: u64,
 }
 
 /// A function and the version of it that serves.
@@ -265,6 +267,12 @@ impl Core {
     /// The function of that name.
     pub fn function(&self, name: &str) -> Option<Function> {
         self.session.functions.get(name).map(|info| Function { number: info.number })
+    }
+
+    /// What is known of a function, with the version that serves it as far as replies have told.
+    pub fn info(&self, function: Function) -> Option<FunctionInfo> {
+        let known = self.functions.get(usize::from(function.number)).copied().flatten()?;
+        Some(FunctionInfo { version: known.version, ..known.info })
     }
 
     /// Adds or replaces a function, as the control plane announces it.

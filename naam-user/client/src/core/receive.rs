@@ -31,7 +31,7 @@ impl Core {
             self.stats.wrong_tag += 1;
             return;
         }
-        self.note_placement(&header);
+        self.note_placement(&header, now);
         let mut sampled = false;
         for message in messages {
             let Ok((message, room)) = message else {
@@ -46,7 +46,7 @@ impl Core {
         }
     }
 
-    fn note_placement(&mut self, header: &Header) {
+    fn note_placement(&mut self, header: &Header, now: u64) {
         let site = match header.placement {
             0 => Site::Host,
             1 => Site::Dpu,
@@ -56,7 +56,8 @@ impl Core {
         if let Some(placement) = self.placements.get_mut(usize::from(header.shard))
             && header.epoch >= placement.epoch
         {
-            *placement = Placement { epoch: header.epoch, site, lease_ms: header.lease };
+            let held_until = now.saturating_add(u64::from(header.lease) * 1_000_000);
+            *placement = Placement { epoch: header.epoch, site, lease_ms: header.lease, held_until };
         }
     }
 

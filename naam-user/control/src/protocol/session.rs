@@ -4,7 +4,7 @@ use naam_abi::siphash::Key;
 use naam_abi::tables::{RIGHT_ATOMIC, RIGHT_READ, RIGHT_WRITE};
 use serde::{Deserialize, Serialize};
 
-use super::encoding::{hex64, key};
+use super::encoding::{base64, hex64, key};
 use crate::{FunctionName, Name};
 
 /// A client's request.
@@ -23,6 +23,13 @@ pub enum SessionRequest {
     Renew(SessionKey),
     /// End a session. Answer: [`SessionReply::Closed`].
     Close(SessionKey),
+    /// Hand out a handler object that a function list names. Answer: [`SessionReply::Object`].
+    Object {
+        /// A session of the app that serves it.
+        key: SessionKey,
+        /// [`ListedObject::sha256`].
+        sha256: String,
+    },
 }
 
 /// Names a session, and proves who opened it: session numbers can be guessed, tickets cannot.
@@ -97,6 +104,12 @@ pub enum SessionReply {
     },
     /// The session is gone.
     Closed,
+    /// The object's bytes. Who asked checks them against the list.
+    Object {
+        /// The ELF object as it was given to the daemon.
+        #[serde(with = "base64")]
+        bytes: Vec<u8>,
+    },
 }
 
 /// All a client needs to call an app.
@@ -156,6 +169,18 @@ pub struct Function {
     pub reply_max: u32,
     /// Bytes of its view: 64 or 1024.
     pub view: u32,
+    /// The handler object that serves it now, for clients that run it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ListedObject>,
+}
+
+/// What identifies a handler object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedObject {
+    /// SHA-256 of its bytes, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Its bytes, at most [`OBJECT_BYTES_MAX`](crate::limits::OBJECT_BYTES_MAX).
+    pub bytes: u64,
 }
 
 /// A region as a session sees it.

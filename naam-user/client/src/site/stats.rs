@@ -1,0 +1,28 @@
+//! What the client site counts.
+
+use serde::Serialize;
+
+/// Counters since the client was made.
+///
+/// `ended_here + ended_at_host + in flight` calls were submitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SiteStats {
+    /// Calls whose first step ran here.
+    pub begun_here: u64,
+    /// Calls that ran here to their end.
+    pub ended_here: u64,
+    /// Calls that ran at the host to their end.
+    pub ended_at_host: u64,
+    /// Of these, calls that had begun here.
+    pub sent_home: u64,
+    /// Of these, because the session has no raw right to READ, or the app serves no one-sided functions.
+    pub without_right: u64,
+    /// Steps run here of calls that ended here.
+    pub steps: u64,
+    /// One-sided READs answered.
+    pub reads: u64,
+    /// READs whose answer was no READ's: the call went home.
+    pub strange_reads: u64,
+    /// Handler objects that were not what the daemon lists, or not admitted.
+    pub refused_objects: u64,
+}

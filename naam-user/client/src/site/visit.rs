@@ -1,0 +1,109 @@
+//! One call at this site.
+
+use std::time::{Duration, Instant};
+
+use naam_abi::wire::Status;
+use naam_engine::Run;
+
+use super::SiteStats;
+use crate::core::{Call, Function, Reply, Shard};
+use crate::error::CallError;
+
+/// What a visit waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// It is not in use, or goes on at the next poll.
+    #[default]
+    Nothing,
+    /// An answer from home.
+    Home,
+    /// A READ.
+    Read,
+}
+
+/// A place for one call; used again without allocating.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub generation: u32,
+    pub doing: Doing,
+    pub run: Option<Run>,
+    pub shard: u16,
+    pub deadline: Instant,
+    /// It cannot go on here.
+    pub goes_home: bool,
+    /// Its READ has no answer.
+    pub failed: Option<CallError>,
+    function: Function,
+    reply_room: Option<u16>,
+    args: Vec<u8>,
+}
+
+impl Default for Visit {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            doing: Doing::Nothing,
+            run: None,
+            shard: 0,
+            deadline: Instant::now(),
+            goes_home: false,
+            failed: None,
+            function: Function { number: 0 },
+            reply_room: None,
+            args: Vec::new(),
+        }
+    }
+}
+
+impl Visit {
+    /// Takes a call in; its run has begun.
+    pub fn begin(&mut self, call: &Call<'_>, shard: u16) {
+        self.doing = Doing::Nothing;
+        self.goes_home = false;
+        self.failed = None;
+        self.shard = shard;
+        self.function = call.function;
+        self.reply_room = call.reply_room;
+        self.deadline = Instant::now() + call.timeout;
+        self.args.clear();
+        self.args.extend_from_slice(call.args);
+    }
+
+    /// The call as home gets it, with the time that is left.
+    pub fn call(&self, timeout: Duration) -> Call<'_> {
+        let Self { function, shard, ref args, reply_room, .. } = *self;
+        Call { function, shard: Shard::Number(shard), args, reply_room, timeout }
+    }
+
+    /// Takes a READ's answer.
+    pub fn take(&mut self, outcome: Result<Reply<'_>, CallError>, stats: &mut SiteStats) {
+        self.doing = Doing::Nothing;
+        let Some(run) = &mut self.run else { return };
+        match outcome {
+            Ok(reply) => {
+                if run.on_read(reply.bytes).is_err() {
+                    stats.strange_reads += 1;
+                    self.goes_home = true;
+                }
+            }
+            // What home would say of the handler's own READ.
+            Err(CallError::Refused { status: status @ (Status::Bounds | Status::NoRegion), .. }) => run.refuse(status),
+            Err(CallError::Refused { status: Status::Denied | Status::NoFunction, .. }) => {
+                stats.without_right += 1;
+                self.goes_home = true;
+            }
+            // Nothing that reads has had an effect.
+            Err(CallError::Timeout { attempts, .. }) => {
+                self.failed = Some(CallError::Timeout { attempts, may_have_run: false });
+            }
+            Err(CallError::Closed { .. }) => self.failed = Some(CallError::Closed { may_have_run: false }),
+            Err(CallError::Refused { status: Status::Session, code, .. }) => {
+                self.failed = Some(CallError::Refused { status: Status::Session, code, may_have_run: false });
+            }
+            Err(_) => {
+                stats.strange_reads += 1;
+                self.goes_home = true;
+            }
+        }
+    }
+}

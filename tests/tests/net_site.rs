@@ -1,0 +1,339 @@
+//! The client site: handlers run in the client, on memory that one-sided READs fetch from the host's kernel.
+//!
+//! ```text
+//!   client namespace                            host namespace
+//!   SiteClient ─ engine: mica_get ─ READ ─ naam0 ─ veth ─ naam0 ─ entry, shell, naam_read, mica_*, counter
+//! ```
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use naam_abi::limits::PORT_BASE;
+use naam_abi::tables::{RIGHT_ALL, RIGHT_READ, Site, SteerEntry};
+use naam_abi::wire::Status;
+use naam_client::site::{LearnError, Placement, SiteClient};
+use naam_client::{Call, CallError, Client, FunctionInfo, Options, RegionInfo, SessionInfo, Shard};
+use naam_handlers::mica::layout::Geometry;
+use naam_handlers::mica::{Code, args};
+use naam_loader::Hook;
+use naam_testbed::{DEVICE, HOST_V4, Topology, object};
+use naam_tests::bench::{Bench, SESSION, region};
+use naam_transport::{Choice, Target, open};
+use sha2::{Digest, Sha256};
+
+const APP: u16 = 3;
+const SHARD: u16 = 5;
+const REGION_BYTES: u32 = 4 << 20;
+/// Where the counter's word lies: behind all that MICA formats, in a region of its own.
+const COUNTED: u64 = 64;
+/// The app's functions; the first is built in.
+const FUNCTIONS: [(u16, &str); 5] =
+    [(0, "naam_read"), (16, "mica_get"), (17, "mica_set"), (18, "counter"), (19, "chain")];
+
+struct Host {
+    topology: Topology,
+    bench: Bench,
+    store: naam_sys::Map,
+    counters: naam_sys::Map,
+    geometry: Geometry,
+}
+
+impl Host {
+    fn start() -> Self {
+        let topology = Topology::builder().build().expect("two namespaces and a veth pair");
+        let mut bench = Bench::new(Hook::Tc, true);
+        bench.app(APP);
+        let (store, counters) = (region(REGION_BYTES, 1), region(2 << 20, 1));
+        for (number, name) in FUNCTIONS {
+            let code = naam_admission::admit(&object(name).unwrap()).unwrap();
+            // The counter counts in its region 0.
+            let regions = if name == "counter" { [&counters, &store] } else { [&store, &counters] };
+            bench.load((APP, number, 1), &code, &regions).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let geometry = Geometry::plan(REGION_BYTES.into(), 16, 100).expect("geometry");
+        let words = store.mmap().expect("mmap");
+        geometry.format(|at, word| words.store(at, word, Ordering::SeqCst).expect("inside"));
+        topology.host().run(|| bench.datapath.attach(DEVICE, Some(Hook::Tc)).unwrap()).unwrap();
+        Self { topology, bench, store, counters, geometry }
+    }
+
+    /// A client of a session of its own, with this raw right to the store.
+    fn client(&self, raw: u8) -> Client {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let number = SESSION + NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.bench.session(number, APP, RIGHT_ALL);
+        self.bench.datapath.tables().set_rights(number, [RIGHT_ALL; 8], [raw; 8]);
+        let mut session = SessionInfo::new(HOST_V4.into(), APP, number);
+        for (number, name) in FUNCTIONS {
+            let meta = naam_admission::admit(&object(name).unwrap()).unwrap().meta;
+            let info = FunctionInfo {
+                number,
+                version: 1,
+                writes: meta.flags & naam_abi::handler::META_WRITES != 0,
+                reply_max: meta.reply_max as u16,
+            };
+            session.functions.insert(name.to_owned(), info);
+        }
+        for (index, name, bytes) in [(0, "store", u64::from(REGION_BYTES)), (1, "counters", 2 << 20)] {
+            let info = RegionInfo { index, bytes, value_len: bytes, handler_rights: RIGHT_ALL, raw_rights: raw };
+            session.regions.insert(name.to_owned(), info);
+        }
+        let target = Target::new(session.host, PORT_BASE);
+        let opened = self.topology.client().run(|| open(target, &Choice::Udp)).unwrap().unwrap();
+        Client::new(session, &Options::default(), opened.transport)
+    }
+
+    fn site(&self, raw: u8, placement: Placement) -> SiteClient {
+        let mut site = SiteClient::new(self.client(raw), placement);
+        for (_, name) in &FUNCTIONS[1..] {
+            let bytes = object(name).unwrap();
+            site.learn(name, &sha256(&bytes), &bytes).unwrap_or_else(|error| panic!("{error}"));
+        }
+        site
+    }
+
+    /// Moves the shard.
+    fn steer(&self, site: Site, lease_ms: u16) {
+        let tables = self.bench.datapath.tables();
+        let epoch = tables.placement(APP, SHARD).epoch + 1;
+        tables.set_placement(APP, SHARD, SteerEntry { epoch, site: site as u8, lease_ms });
+    }
+
+    fn get_args(&self, key: &[u8]) -> Vec<u8> {
+        args::get(&mut [0; args::GET_ARGS_MAX], self.geometry, key).to_vec()
+    }
+
+    fn counted(&self) -> u64 {
+        self.counters.mmap().expect("mmap").load(COUNTED, Ordering::SeqCst).expect("inside")
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn set_args(key: &[u8], value: &[u8]) -> Vec<u8> {
+    args::set(&mut [0; args::WRITE_ARGS_MAX], key, value).to_vec()
+}
+
+fn key(number: u64) -> Vec<u8> {
+    number.to_le_bytes().repeat(1 + number as usize % 8)
+}
+
+/// Values of all lengths, some longer than a READ.
+fn value(number: u64, round: u64) -> Vec<u8> {
+    vec![(number * 31 + round) as u8; (number * 97 + round * 13) as usize % 1001]
+}
+
+/// What a call says at the client is what it says at home, and it was the client that ran it.
+#[test]
+fn both_sites_give_the_same_answers() {
+    let host = Host::start();
+    let mut home = host.site(RIGHT_READ, Placement::Host);
+    let mut here = host.site(RIGHT_READ, Placement::Client);
+    let (get, set) = (home.client().function("mica_get").unwrap(), home.client().function("mica_set").unwrap());
+    for number in 0..60 {
+        let arguments = set_args(&key(number), &value(number, 0));
+        let answer = here.call(&Call::new(set, &arguments).shard(Shard::Number(SHARD))).unwrap();
+        let outcome = answer.outcome.unwrap_or_else(|error| panic!("key {number}: {error}"));
+        assert_eq!((answer.site, outcome.code), (Site::Host, Code::Ok as u32), "writers stay at home");
+    }
+    for number in 0..80 {
+        let arguments = host.get_args(&key(number));
+        let call = Call::new(get, &arguments).shard(Shard::Number(SHARD));
+        let (at_home, at_client) = (home.call(&call).unwrap(), here.call(&call).unwrap());
+        assert_eq!((at_home.site, at_client.site), (Site::Host, Site::Client), "key {number}");
+        let (at_home, at_client) = (at_home.outcome.unwrap(), at_client.outcome.unwrap());
+        assert_eq!((at_home.code, &at_home.bytes, at_home.steps), (at_client.code, &at_client.bytes, at_client.steps));
+        match args::found(&at_client.bytes) {
+            Some((_, found)) if number < 60 => assert_eq!(found, value(number, 0)),
+            found => assert!(number >= 60 && at_client.code == Code::NotFound as u32, "key {number}: {found:?}"),
+        }
+    }
+    // Too little room, arguments that make no sense, a READ outside of the region.
+    let chain = home.client().function("chain").unwrap();
+    let outside = [u64::from(REGION_BYTES), 3].map(u64::to_le_bytes).concat();
+    let short = host.get_args(&key(59));
+    for call in [Call::new(get, &[1, 2, 3]), Call::new(chain, &outside), Call::new(get, &short).reply_room(8)] {
+        let call = call.shard(Shard::Number(SHARD));
+        let (at_home, at_client) = (home.call(&call).unwrap(), here.call(&call).unwrap());
+        assert_eq!((at_home.site, at_client.site), (Site::Host, Site::Client), "{call:?}");
+        let plain = |error: CallError| match error {
+            CallError::Refused { status, code, .. } => (status, code),
+            CallError::Failed { code } => (Status::Failed, code),
+            other => panic!("{other}"),
+        };
+        let told = |answer: naam_client::site::SiteAnswer| {
+            answer.outcome.map(|reply| (reply.code, reply.bytes)).map_err(plain)
+        };
+        assert_eq!(told(at_home), told(at_client), "{call:?}");
+    }
+    let (home, here) = (home.stats(), here.stats());
+    assert_eq!((home.ended_here, home.reads), (0, 0), "{home:?}");
+    assert_eq!((here.ended_here, here.ended_at_host, here.sent_home), (83, 60, 0), "{here:?}");
+    assert!(here.reads > 80 && here.steps > here.reads, "{here:?}");
+}
+
+/// The shard moves to and fro while it is called: every addition counts once, every SET stands, every GET finds what
+/// was set last.
+#[test]
+fn moved_under_load_nothing_is_lost_or_repeated() {
+    let host = Host::start();
+    let stop = AtomicBool::new(false);
+    let moves = AtomicU64::new(0);
+    let (counted, set, here, at_host) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for site in [Site::Client, Site::Host] {
+                    host.steer(site, 40);
+                    moves.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(15));
+                }
+            }
+        });
+        let workers: Vec<_> = (0..2u64)
+            .map(|worker| {
+                let host = &host;
+                scope.spawn(move || work(host, worker))
+            })
+            .collect();
+        let done: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        stop.store(true, Ordering::Relaxed);
+        let done = done.into_iter().map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        done.fold((0, 0, 0, 0), |all, one| (all.0 + one.0, all.1 + one.1, all.2 + one.2, all.3 + one.3))
+    });
+    let moves = moves.load(Ordering::Relaxed);
+    println!("{moves} moves; {counted} additions, {set} SETs, {here} calls ended at the client, {at_host} at the host");
+    assert_eq!(host.counted(), counted, "additions that were answered, and additions that the memory has");
+    assert!(moves > 50 && here > 500 && at_host > 500 && set > 100, "the shard moved, and both sites ran calls");
+}
+
+/// One client's part: additions answered, SETs answered, calls ended here and at the host.
+fn work(host: &Host, worker: u64) -> (u64, u64, u64, u64) {
+    const KEYS: u64 = 16;
+    let mut site = host.site(RIGHT_READ, Placement::Hint);
+    let function = |name| site.client().function(name).expect("a function of the session");
+    let (get, set, counter) = (function("mica_get"), function("mica_set"), function("counter"));
+    let one = [COUNTED, 1].map(u64::to_le_bytes).concat();
+    let (mut counted, mut sets, mut rounds) = (0, 0, 0u64);
+    let end = Instant::now() + Duration::from_millis(2500);
+    while Instant::now() < end {
+        // Side by side: a SET of each key and additions; then a GET of each key.
+        let mut outstanding = std::collections::HashMap::new();
+        let arguments: Vec<_> = (0..KEYS).map(|at| set_args(&key(worker * KEYS + at), &value(at, rounds))).collect();
+        for arguments in &arguments {
+            outstanding.insert(site.submit(&Call::new(set, arguments).shard(Shard::Number(SHARD))).unwrap(), set);
+            outstanding.insert(site.submit(&Call::new(counter, &one).shard(Shard::Number(SHARD))).unwrap(), counter);
+        }
+        while !outstanding.is_empty() {
+            site.poll(|completion| {
+                let function = outstanding.remove(&completion.ticket).expect("one end for each ticket");
+                let reply = completion.outcome.unwrap_or_else(|error| panic!("{function:?}: {error}"));
+                if function == set {
+                    assert_eq!(reply.code, Code::Ok as u32);
+                    sets += 1;
+                } else {
+                    counted += 1;
+                }
+            })
+            .unwrap();
+            site.wait(Duration::from_millis(1)).unwrap();
+        }
+        let arguments: Vec<_> = (0..KEYS).map(|at| host.get_args(&key(worker * KEYS + at))).collect();
+        let mut outstanding: std::collections::HashMap<_, _> = (0..KEYS)
+            .zip(&arguments)
+            .map(|(at, arguments)| (site.submit(&Call::new(get, arguments).shard(Shard::Number(SHARD))).unwrap(), at))
+            .collect();
+        while !outstanding.is_empty() {
+            site.poll(|completion| {
+                let at = outstanding.remove(&completion.ticket).expect("one end for each ticket");
+                let reply = completion.outcome.unwrap_or_else(|error| panic!("GET: {error}"));
+                let (_, found) = args::found(reply.bytes).expect("it was set");
+                assert_eq!(found, value(at, rounds), "at the {:?}, round {rounds}", completion.site);
+            })
+            .unwrap();
+            site.wait(Duration::from_millis(1)).unwrap();
+        }
+        rounds += 1;
+    }
+    let stats = site.stats();
+    assert_eq!(stats.ended_here + stats.ended_at_host, rounds * KEYS * 3, "{stats:?}");
+    assert_eq!(stats.strange_reads, 0, "{stats:?}");
+    (counted, sets, stats.ended_here, stats.ended_at_host)
+}
+
+/// A hint is followed while its lease holds; a session without the raw right has its calls at home.
+#[test]
+fn leases_end_and_rights_are_needed() {
+    let host = Host::start();
+    let mut site = host.site(RIGHT_READ, Placement::Hint);
+    let get = site.client().function("mica_get").unwrap();
+    let arguments = host.get_args(b"nobody");
+    let call = Call::new(get, &arguments).shard(Shard::Number(SHARD));
+    host.steer(Site::Client, 200);
+    let mut ran_at = || {
+        let answer = site.call(&call).unwrap();
+        assert_eq!(answer.outcome.unwrap().code, Code::NotFound as u32);
+        answer.site
+    };
+    assert_eq!(ran_at(), Site::Host, "nobody has told it yet");
+    assert_eq!(ran_at(), Site::Client);
+    std::thread::sleep(Duration::from_millis(250));
+    assert_eq!(ran_at(), Site::Host, "the lease is over");
+    assert_eq!(ran_at(), Site::Client, "the answer has renewed it");
+    host.steer(Site::Host, 200);
+    assert_eq!(ran_at(), Site::Client, "its READs bring the news");
+    assert_eq!(ran_at(), Site::Host);
+
+    let mut without = host.site(0, Placement::Client);
+    let answer = without.call(&call).unwrap();
+    assert_eq!((answer.site, answer.outcome.unwrap().code), (Site::Host, Code::NotFound as u32));
+    let stats = without.stats();
+    assert_eq!(
+        (stats.begun_here, stats.sent_home, stats.without_right, stats.ended_at_host),
+        (1, 1, 1, 1),
+        "{stats:?}"
+    );
+    // A right that the session was told of and that the host has taken away meanwhile.
+    let mut site = host.site(RIGHT_READ, Placement::Client);
+    host.bench.datapath.tables().set_rights(site.client().core().session().session, [RIGHT_ALL; 8], [0; 8]);
+    let answer = site.call(&call).unwrap();
+    assert_eq!((answer.site, answer.outcome.unwrap().code), (Site::Host, Code::NotFound as u32));
+    assert_eq!((site.stats().reads, site.stats().without_right), (1, 1));
+    assert_eq!(host.store.mmap().expect("mmap").len(), u64::from(REGION_BYTES));
+}
+
+/// Handler bytes that are not what the daemon lists never run here.
+#[test]
+fn altered_handlers_are_refused_and_counted() {
+    let host = Host::start();
+    let mut site = SiteClient::new(host.client(RIGHT_READ), Placement::Client);
+    let (bytes, other) = (object("mica_get").unwrap(), object("chain").unwrap());
+    let listed = sha256(&bytes);
+    for at in [0, 100, bytes.len() / 2, bytes.len() - 1] {
+        let mut altered = bytes.clone();
+        altered[at] ^= 1;
+        let error = site.learn("mica_get", &listed, &altered).unwrap_err();
+        assert!(matches!(error, LearnError::NotListed { .. }), "{error}");
+    }
+    let error = site.learn("mica_get", &listed, &bytes[..bytes.len() - 8]).unwrap_err();
+    assert!(matches!(error, LearnError::NotListed { .. }), "{error}");
+    // A list that lies: the bytes are what it says, and still not the function.
+    let error = site.learn("mica_get", &sha256(&other), &other).unwrap_err();
+    assert!(matches!(error, LearnError::Differs { .. }), "{error}");
+    let error = site.learn("mica_get", &sha256(b"no object"), b"no object").unwrap_err();
+    assert!(matches!(error, LearnError::Refused { .. }), "{error}");
+    let error = site.learn("nobody", &listed, &bytes).unwrap_err();
+    assert!(matches!(error, LearnError::NoFunction { .. }), "{error}");
+    assert_eq!(site.stats().refused_objects, 8);
+    let arguments = host.get_args(b"nobody");
+    let get = site.client().function("mica_get").unwrap();
+    let ran_at = |site: &mut SiteClient| {
+        let answer = site.call(&Call::new(get, &arguments)).unwrap();
+        assert_eq!(answer.outcome.unwrap().code, Code::NotFound as u32);
+        answer.site
+    };
+    assert_eq!(ran_at(&mut site), Site::Host, "nothing was learned");
+    site.learn("mica_get", &listed, &bytes).unwrap();
+    assert_eq!(ran_at(&mut site), Site::Client);
+}
