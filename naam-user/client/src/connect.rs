@@ -75,15 +75,20 @@ impl Lease {
         Ok(Self { grant, renewal: Some((stop, thread)) })
     }
 
-    /// Fetches the handler objects that the grant lists, by function name: those that came. What a daemon hands out is
+    /// Fetches the handler objects that the grant lists for functions whose name is `wanted`. What a daemon hands out is
     /// judged by [`SiteClient::learn`](crate::site::SiteClient::learn).
     ///
     /// # Errors
     /// When there is no daemon, or it refuses.
     #[cfg(feature = "site")]
-    pub fn objects(&self, control: &Control) -> Result<Vec<(String, ListedObject, Vec<u8>)>, ClientError> {
+    pub fn objects(
+        &self,
+        control: &Control,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, ListedObject, Vec<u8>)>, ClientError> {
         let mut client = control.connect()?;
-        let listed = self.grant.functions.iter().filter_map(|function| Some((function, function.object.as_ref()?)));
+        let functions = self.grant.functions.iter().filter(|function| wanted(function.name.as_str()));
+        let listed = functions.filter_map(|function| Some((function, function.object.as_ref()?)));
         listed
             .map(|(function, object)| {
                 let bytes = client.fetch_object(self.grant.key, &object.sha256)?;

@@ -104,7 +104,9 @@ impl Daemon {
             }
             AdminRequest::RegionList { app } => self.host.borrow().list_regions(app.as_ref()).map(AdminReply::Regions),
             AdminRequest::SteerShow { app } => self.host.borrow().placements(&app).map(AdminReply::Steering),
-            AdminRequest::SteerSet { app, shards, site } => self.host.borrow().steer(&app, &shards, site).map(done),
+            AdminRequest::SteerSet { app, shards, site, lease_ms } => {
+                self.host.borrow().steer(&app, &shards, site, lease_ms).map(done)
+            }
             AdminRequest::Attach { interface, hook } => {
                 self.host.borrow_mut().attach(&interface, hook).map(AdminReply::Attached)
             }

@@ -14,14 +14,14 @@ const PLACEMENT_LEASE_MS: u16 = 100;
 /// Brings every shard of a new app home. Epochs go on from an earlier app of this number.
 pub fn home(tables: &Tables, app: u16) {
     for shard in 0..SHARDS_MAX as u16 {
-        place(tables, app, shard, Site::Host);
+        place(tables, app, shard, Site::Host, PLACEMENT_LEASE_MS);
     }
 }
 
-fn place(tables: &Tables, app: u16, shard: u16, site: Site) {
+fn place(tables: &Tables, app: u16, shard: u16, site: Site, lease_ms: u16) {
     let epoch = tables.placement(app, shard).epoch.wrapping_add(1);
     let site = tables::Site::from(site) as u8;
-    tables.set_placement(app, shard, SteerEntry { epoch, site, lease_ms: PLACEMENT_LEASE_MS });
+    tables.set_placement(app, shard, SteerEntry { epoch, site, lease_ms });
 }
 
 impl Host {
@@ -41,7 +41,7 @@ impl Host {
     }
 
     /// Moves shards, all for none named.
-    pub fn steer(&self, app: &Name, shards: &[u8], site: Site) -> Result<(), ControlError> {
+    pub fn steer(&self, app: &Name, shards: &[u8], site: Site, lease_ms: Option<u16>) -> Result<(), ControlError> {
         let app = self.app("steer", app)?;
         if let Some(shard) = shards.iter().find(|shard| usize::from(**shard) >= SHARDS_MAX) {
             let cause = format!("it has no shard {shard}: 0 to {}", SHARDS_MAX - 1);
@@ -50,8 +50,10 @@ impl Host {
         let all: Vec<u8> = (0..SHARDS_MAX as u8).collect();
         let shards = if shards.is_empty() { &all } else { shards };
         for &shard in shards {
-            if self.tables().placement(app.id, shard.into()).site != tables::Site::from(site) as u8 {
-                place(self.tables(), app.id, shard.into(), site);
+            let now = self.tables().placement(app.id, shard.into());
+            let lease = lease_ms.unwrap_or(PLACEMENT_LEASE_MS);
+            if now.site != tables::Site::from(site) as u8 || now.lease_ms != lease {
+                place(self.tables(), app.id, shard.into(), site, lease);
             }
         }
         tracing::info!(app = %app.name, shards = shards.len(), ?site, "steered");

@@ -10,7 +10,8 @@ use naam_abi::wire::Status;
 use naam_control::FunctionName;
 use naam_control::protocol::admin::{AdminReply, AdminRequest, Object, Site};
 use naam_control::protocol::inspect::Verdict;
-use naam_control::protocol::session::{RegionRights, Rights};
+use naam_control::protocol::session::{RegionRights, Rights, SessionGrant, SessionKey};
+use naam_tests::objects;
 
 /// A reply's flag: it comes out of a slot.
 const DUPLICATE: u8 = 4;
@@ -112,6 +113,38 @@ fn killed_daemon_is_succeeded_without_a_gap() {
     let next = instance.client().open_session(name("kv"), vec![]).unwrap();
     assert_ne!(next.key.session, closed.key.session, "numbers of ended sessions are not used again");
     assert_eq!(next.functions, grant.functions);
+}
+
+#[test]
+fn handler_objects_are_handed_out_to_sessions_by_their_hash() {
+    if !root("handler_objects_are_handed_out_to_sessions_by_their_hash") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
+    let listed = |grant: &SessionGrant, function: &str| {
+        let listed = grant.functions.iter().find(|listed| listed.name.as_str() == function).unwrap();
+        listed.object.clone().expect("every function that is served has its object")
+    };
+    let (echo, counter) = (listed(&grant, "echo"), listed(&grant, "counter"));
+    let bytes = instance.client().fetch_object(grant.key, &echo.sha256).unwrap();
+    assert_eq!(bytes, objects::read("echo"));
+    assert_eq!((echo.bytes, echo.sha256.len()), (bytes.len() as u64, 64));
+    assert_ne!(echo.sha256, counter.sha256);
+
+    let refused = |key, sha256: &str| instance.client().fetch_object(key, sha256).unwrap_err().to_string();
+    let error = refused(grant.key, &"0".repeat(64));
+    assert!(error.contains("no function of the app is served by it"), "{error}");
+    assert!(refused(grant.key, "../state.json").contains("no function of the app"));
+    let error = refused(SessionKey { ticket: grant.key.ticket ^ 1, ..grant.key }, &echo.sha256);
+    assert!(error.contains("there is no session"), "{error}");
+
+    // The next daemon has them, too.
+    instance.kill();
+    instance.start();
+    assert_eq!(instance.client().fetch_object(grant.key, &counter.sha256).unwrap(), objects::read("counter"));
+    assert_eq!(listed(&instance.client().open_session(name("kv"), vec![]).unwrap(), "echo"), echo);
 }
 
 #[test]
@@ -416,12 +449,12 @@ fn shards_are_moved_and_brought_home() {
         other => panic!("{other:?}"),
     };
     let before = show();
-    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Client });
-    assert_eq!((show().site, show().epoch), (Site::Client, before.epoch + 1));
+    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Client, lease_ms: Some(250) });
+    assert_eq!((show().site, show().epoch, show().lease_ms), (Site::Client, before.epoch + 1, 250));
     assert_eq!(door.echo(session, 0).status, OK, "home serves what it gets: the placement is a hint");
-    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![], site: Site::Host });
+    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![], site: Site::Host, lease_ms: None });
     assert_eq!((show().epoch, door.echo(session, 0).status), (before.epoch + 2, OK));
-    let far = AdminRequest::SteerSet { app: name("kv"), shards: vec![64], site: Site::Host };
+    let far = AdminRequest::SteerSet { app: name("kv"), shards: vec![64], site: Site::Host, lease_ms: None };
     assert!(instance.refused(far).contains("no shard 64"));
 }
 

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use naam_abi::tables::Site;
 use naam_abi::wire::{STATUS_NAMES, Status};
+use naam_client::site::{Placement, SiteClient};
 use naam_client::{Call, CallError, Client, ClientError, Options, OwnedReply, Shard};
 use naam_handlers::mica::hash::hash;
 use serde::Serialize;
 
 use super::bytes;
 use super::onesided::{Operation, Place};
+use super::site::{self, SiteChoice};
 use crate::client::{Connect, Connected};
 use crate::failure::{Failure, Verdict};
 use crate::options::Global;
@@ -35,6 +37,9 @@ pub struct Request {
     /// Bytes to leave for the reply [default: the function's longest]
     #[arg(long, value_name = "N")]
     reply: Option<u16>,
+    /// Where it shall run: at the host, here as far as it only reads, or where the host says
+    #[arg(long, default_value = "host")]
+    site: SiteChoice,
     #[command(flatten)]
     connect: Connect,
 }
@@ -102,7 +107,10 @@ pub struct Called {
     from_slot: bool,
     steps: u8,
     hops: u8,
+    /// Where it ran.
     site: &'static str,
+    /// Where the host says that the shard's messages run.
+    placement: &'static str,
     epoch: u32,
     lease_ms: u16,
     /// From packing to receipt, of the attempt that was answered.
@@ -147,7 +155,10 @@ impl Request {
         let mut args = self.arguments.bytes()?;
         let operation = self.place.operation(&self.function)?;
         let rights = operation.as_ref().map(Operation::rights).into_iter().collect();
-        let Connected { mut client, lease, reason } = self.connect.open_with(global, &Options::default(), rights)?;
+        let Connected { client, lease, reason } = match self.site {
+            SiteChoice::Host => self.connect.open_with(global, &Options::default(), rights)?,
+            choice => site::open(&self.connect, global, rights, choice == SiteChoice::Client)?,
+        };
         tracing::info!(transport = client.transport_name(), reason, "connected");
         let mut reply_room = self.reply;
         if let Some(operation) = &operation {
@@ -170,10 +181,17 @@ impl Request {
             None => Shard::Number(self.shard.unwrap_or(0)),
         };
         let call = Call { function, shard, args: &args, reply_room, timeout: self.connect.timeout() };
+        let mut site = match self.site {
+            SiteChoice::Host => SiteClient::new(client, Placement::Host),
+            choice => site::learned(client, &lease, &self.connect.control(global), name, &call, choice)?,
+        };
         let began = Instant::now();
-        let outcome = client.call(&call);
+        let (ran_at, outcome) = match site.call(&call) {
+            Ok(answer) => (answer.site, answer.outcome.map_err(ClientError::Call)),
+            Err(error) => (Site::Host, Err(error)),
+        };
         let shard = shard.number(lease.grant().shards);
-        Called::new(name, shard, outcome, &client, began.elapsed()).map_err(Into::into)
+        Called::new(name, shard, outcome, ran_at, site.client(), began.elapsed()).map_err(Into::into)
     }
 }
 
@@ -182,6 +200,7 @@ impl Called {
         function: &str,
         shard: u16,
         outcome: Result<OwnedReply, ClientError>,
+        ran_at: Site,
         client: &Client,
         took: Duration,
     ) -> Result<Self, ClientError> {
@@ -216,11 +235,8 @@ impl Called {
             from_slot: reply.from_slot,
             steps: reply.steps,
             hops: reply.hops,
-            site: match placement.site {
-                Site::Host => "host",
-                Site::Dpu => "dpu",
-                Site::Client => "client",
-            },
+            site: site_name(ran_at),
+            placement: site_name(placement.site),
             epoch: placement.epoch,
             lease_ms: placement.lease_ms,
             rtt_us: stats.rtt_ns as f64 / 1e3,
@@ -233,6 +249,14 @@ impl Called {
 
     fn verdict(&self) -> anyhow::Result<()> {
         if self.error.is_none() { Ok(()) } else { Err(Verdict::NotServed.into()) }
+    }
+}
+
+fn site_name(site: Site) -> &'static str {
+    match site {
+        Site::Host => "host",
+        Site::Dpu => "dpu",
+        Site::Client => "client",
     }
 }
 
@@ -259,10 +283,11 @@ fn short(called: &Called) -> String {
 }
 
 fn long(called: &Called) -> String {
-    let Called { function, shard, steps, hops, site, epoch, lease_ms, rtt_us, total_us, attempts, .. } = called;
+    let Called { function, shard, steps, hops, site, placement, epoch, lease_ms, rtt_us, total_us, attempts, .. } =
+        called;
     let from_slot = if called.from_slot { ", answered from its request slot: it had run before" } else { "" };
     format!(
-        "{}\n\nfunction   {function}, shard {shard}, session {}\nran at     {site} (epoch {epoch}, lease {lease_ms} ms)\n\
+        "{}\n\nfunction   {function}, shard {shard}, session {}\nran at     {site} (placed at {placement}, epoch {epoch}, lease {lease_ms} ms)\n\
          steps      {steps}{from_slot}\nhops       {hops}\nround trip {rtt_us:.1} us by {}\n\
          in all     {total_us:.1} us, {attempts} attempts",
         short(called),
@@ -307,6 +332,7 @@ mod tests {
             steps: 1,
             hops: 1,
             site: "host",
+            placement: "host",
             epoch: 1,
             lease_ms: 0,
             rtt_us: 12.5,

@@ -12,6 +12,7 @@ pub mod interface;
 mod onesided;
 pub mod region;
 pub mod serve;
+mod site;
 pub mod status;
 pub mod steer;
 pub mod step;

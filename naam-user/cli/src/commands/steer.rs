@@ -25,6 +25,9 @@ pub enum Command {
         /// The shards, 0 to 63 [default: all]
         #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u8).range(0..64), value_name = "N,N…")]
         shards: Vec<u8>,
+        /// Milliseconds for which clients may rely on it, counted from each reply [default: 100]
+        #[arg(long, value_name = "MS")]
+        lease_ms: Option<u16>,
     },
 }
 
@@ -58,10 +61,10 @@ impl Command {
                 let placements = expect_reply!(reply, AdminReply::Steering(placements) => placements);
                 output.show(&placements, |placements| table(placements).or("no shards"))
             }
-            Self::Set { app, site, shards } => {
+            Self::Set { app, site, shards, lease_ms } => {
                 let what = if shards.is_empty() { "all shards".to_owned() } else { format!("{} shards", shards.len()) };
                 let done = format!("{what} of app `{app}` run at site {}", name(site.into()));
-                daemon.ask(AdminRequest::SteerSet { app, shards, site: site.into() })?;
+                daemon.ask(AdminRequest::SteerSet { app, shards, site: site.into(), lease_ms })?;
                 output.done(&done)
             }
         }

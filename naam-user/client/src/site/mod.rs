@@ -13,7 +13,7 @@
 //! # -> Result<(), Box<dyn std::error::Error>> {
 //! use naam_client::site::{Placement, SiteClient};
 //! let mut site = SiteClient::new(client, Placement::Hint);
-//! for (name, listed, bytes) in lease.objects(control)? {
+//! for (name, listed, bytes) in lease.objects(control, |_| true)? {
 //!     site.learn(&name, &listed.sha256, &bytes)?;
 //! }
 //! let get = site.client().function("mica_get").ok_or("no function mica_get")?;

@@ -155,6 +155,9 @@ pub enum AdminRequest {
         shards: Vec<u8>,
         /// Where they shall run.
         site: Site,
+        /// Milliseconds for which clients may rely on that; none named: 100.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease_ms: Option<u16>,
     },
     /// Attach the entry program to an interface. Answer: [`AdminReply::Attached`].
     Attach {
