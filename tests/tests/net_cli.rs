@@ -239,6 +239,32 @@ fn regions_are_reached_by_one_sided_operations() {
     assert!(code == Some(1) && text.contains("no region `nowhere`"), "{text}");
 }
 
+/// The same function, run by the host's kernel and by the client's engine.
+#[test]
+fn calls_run_where_they_are_told() {
+    let naam = Naam::start("s");
+    naam.ok(&format!("attach {DEVICE} --hook tc"));
+    naam.ok("app add demo");
+    naam.ok("region create demo links 2MiB");
+    naam.ok("handler load --app demo --builtin chain");
+    let at = |site: &str| naam.json(&format!("call chain --app demo --u64 0 5 --site {site}"));
+    // Without one-sided functions there is nothing that the engine could read by.
+    assert_eq!((&at("client")["site"], &at("client")["status"]), (&"host".into(), &"ok".into()));
+    naam.ok("handler onesided --app demo");
+    let (host, client) = (at("host"), at("client"));
+    assert_eq!((&host["site"], &client["site"]), (&"host".into(), &"client".into()));
+    for same in ["status", "code", "reply_hex", "steps"] {
+        assert_eq!(host[same], client[same], "{same}");
+    }
+    assert_eq!(at("auto")["site"], "host");
+    naam.ok("steer set demo client --shards 0 --lease-ms 5000");
+    let moved = at("auto");
+    let expected: [Value; 3] = ["client".into(), "client".into(), 5000.into()];
+    assert_eq!([&moved["site"], &moved["placement"], &moved["lease_ms"]], expected.each_ref(), "{moved}");
+    naam.ok("steer set demo host");
+    assert_eq!(at("auto")["site"], "host");
+}
+
 #[test]
 fn failures_have_exit_codes_and_reasons() {
     let naam = Naam::start("f");
