@@ -5,7 +5,7 @@ use naam_admission::admit;
 use naam_engine::LoadError;
 use sha2::{Digest, Sha256};
 
-use super::SiteClient;
+use super::{Learned, SiteClient};
 
 /// Why a handler object will not run here. The function goes on at the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +85,7 @@ impl SiteClient {
         if !writes {
             let program = self.engine.load(&admitted);
             let program = program.map_err(|cause| LearnError::Engine { function: name(), cause })?;
-            self.programs[usize::from(info.number)] = Some((program, info.version));
+            self.programs[usize::from(info.number)] = Some(Learned { program, version: info.version });
         }
         Ok(())
     }

@@ -96,12 +96,20 @@ enum Owner {
     Read(u32),
 }
 
+/// A handler that can run here.
+#[derive(Debug)]
+struct Learned {
+    program: Arc<Program>,
+    /// The version of the function that it is.
+    version: u16,
+}
+
 /// See the [module](self).
 pub struct SiteClient {
     client: Client,
     engine: Engine,
-    /// Handlers that can run here, by function, with the version that they are.
-    programs: Box<[Option<(Arc<Program>, u16)>; FUNCTIONS_MAX]>,
+    /// Handlers that can run here, by function.
+    programs: Box<[Option<Learned>; FUNCTIONS_MAX]>,
     placements: Box<[Placement; SHARDS_MAX]>,
     /// Built-in function 0, if the app serves it.
     read: Option<Function>,
@@ -186,7 +194,7 @@ impl SiteClient {
 
     /// The handler that can run here for `function`, if the host serves no other version by now.
     fn program(&self, function: Function) -> Option<&Arc<Program>> {
-        let (program, version) = self.programs.get(usize::from(function.number))?.as_ref()?;
+        let Learned { program, version } = self.programs.get(usize::from(function.number))?.as_ref()?;
         let info = self.client.core().info(function)?;
         (info.version == *version && self.read.is_some()).then_some(program)
     }
