@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use naam_abi::limits::PORT_BASE;
+use naam_abi::limits::{PORT_BASE, STEPS_MAX};
 use naam_abi::siphash::PUBLIC_KEY;
 use naam_abi::tables::{APP_SERVING, APP_TAG, AppEntry, RIGHT_ALL, SessionEntry};
 use naam_admission::{Admitted, admit};
@@ -41,6 +41,8 @@ pub struct Bench {
     pub hook: Hook,
     /// Whether handlers are loaded for repetition, see `PROGRAM_REPEATABLE`.
     pub repeatable: bool,
+    /// Steps of a visit of handlers loaded from now on.
+    pub steps_max: u32,
     pins: PathBuf,
 }
 
@@ -57,7 +59,7 @@ impl Bench {
         let (entry, shell) = (objects::read("entry"), objects::read("shell"));
         let mut datapath = Datapath::open(&options, Objects { entry: &entry, shell: &shell }).expect("datapath");
         let entry = datapath.entry_program(hook).unwrap_or_else(|error| panic!("{error}"));
-        Self { datapath, entry, hook, repeatable: false, pins: options.pins }
+        Self { datapath, entry, hook, repeatable: false, steps_max: STEPS_MAX, pins: options.pins }
     }
 
     /// An app with tags on, and the test's session with all rights in it.
@@ -96,6 +98,7 @@ impl Bench {
             regions,
             hooks: &[self.hook],
             log: Log::Stats,
+            steps_max: self.steps_max,
             repeatable: self.repeatable,
         })
     }

@@ -128,6 +128,64 @@ pub struct Message {
     pub args: Vec<u8>,
     /// Room; at least the arguments, whole words.
     pub room: usize,
+    /// What it carries, if it was cut.
+    pub carried: Option<Carried>,
+    /// Sites passed.
+    pub hops: u8,
+}
+
+/// What a carried message brings besides its arguments, as its sender says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The pending step.
+    pub step: u8,
+    /// Steps run.
+    pub steps: u8,
+    /// The handler's code.
+    pub code: u32,
+    /// The op: offset, value, expect, region and length, source and done.
+    pub op: [u64; 5],
+    /// Words of state.
+    pub state: Vec<u64>,
+    /// Reply so far.
+    pub reply: Vec<u8>,
+    /// Words of the longest reply.
+    pub reply_max: u8,
+}
+
+impl Carried {
+    /// Reads a message of a Pushback: 32 bytes of header, and its room.
+    ///
+    /// # Panics
+    /// If it is shorter than it says.
+    pub fn read(message: &[u8]) -> (Vec<u8>, Self) {
+        let u16_at = |at: usize| usize::from(u16::from_le_bytes([message[at], message[at + 1]]));
+        let room = &message[32..32 + u16_at(24)];
+        let (args, rest) = room.split_at(u16_at(20).next_multiple_of(8));
+        let words = |bytes: &[u8]| -> Vec<u64> {
+            bytes.chunks(8).map(|word| u64::from_le_bytes(word.try_into().expect("whole words"))).collect()
+        };
+        let (op, rest) = rest.split_at(40);
+        let (state, reply) = rest.split_at(usize::from(message[26]) * 8);
+        let carried = Self {
+            step: message[16],
+            steps: message[18],
+            code: u32::from_le_bytes(message[4..8].try_into().expect("four bytes")),
+            op: words(op).try_into().expect("five words"),
+            state: words(state),
+            reply: reply[..u16_at(22)].to_vec(),
+            reply_max: message[27],
+        };
+        (args[..u16_at(20)].to_vec(), carried)
+    }
+
+    /// The parts behind the arguments.
+    fn body(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.op.iter().chain(&self.state).flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(&self.reply);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
 }
 
 impl Message {
@@ -159,13 +217,34 @@ impl Request {
             header[12..14].copy_from_slice(&message.slot.to_le_bytes());
             header[20..22].copy_from_slice(&(message.args.len() as u16).to_le_bytes());
             header[24..26].copy_from_slice(&(message.room as u16).to_le_bytes());
+            header[19] = message.hops;
+            if let Some(carried) = &message.carried {
+                header[4..8].copy_from_slice(&carried.code.to_le_bytes());
+                header[16..19].copy_from_slice(&[carried.step, 2, carried.steps]);
+                header[22..24].copy_from_slice(&(carried.reply.len() as u16).to_le_bytes());
+                header[26..28].copy_from_slice(&[carried.state.len() as u8, carried.reply_max]);
+            }
             bytes.extend(header);
             let at = bytes.len();
             bytes.extend(&message.args);
+            if let Some(carried) = &message.carried {
+                bytes.resize(bytes.len().next_multiple_of(8), 0);
+                bytes.extend(carried.body());
+            }
             bytes.resize(at + message.room, 0);
         }
         let length = bytes.len() as u16;
         bytes[20..22].copy_from_slice(&length.to_le_bytes());
+        sign(&mut bytes);
+        bytes
+    }
+}
+
+impl Request {
+    /// The datagram as a Continue.
+    pub fn continued(&self) -> Vec<u8> {
+        let mut bytes = self.datagram();
+        bytes[5] = 3;
         sign(&mut bytes);
         bytes
     }
@@ -229,12 +308,14 @@ pub struct Answer {
     pub steps: u8,
     /// Reply bytes.
     pub reply: Vec<u8>,
+    /// Header and room as they came.
+    pub raw: Vec<u8>,
 }
 
 /// A reply datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Kind: 2 reply, 5 error.
+    /// Kind: 2 reply, 4 pushback, 5 error.
     pub kind: u8,
     /// Status of an error.
     pub status: u16,
@@ -269,6 +350,7 @@ impl Reply {
                     flags: bytes[at + 17],
                     steps: bytes[at + 18],
                     reply: bytes[at + 32..at + 32 + reply_len].to_vec(),
+                    raw: bytes[at..at + 32 + room].to_vec(),
                 };
                 at += 32 + room;
                 answer

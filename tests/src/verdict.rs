@@ -70,8 +70,8 @@ pub fn difference(after: &AppStats, before: &AppStats) -> AppStats {
         messages: after.messages - before.messages,
         steps: after.steps - before.steps,
         duplicates: after.duplicates - before.duplicates,
+        pushbacks: after.pushbacks - before.pushbacks,
         busy_ns: after.busy_ns - before.busy_ns,
-        reserved: after.reserved - before.reserved,
         drops: std::array::from_fn(|i| after.drops[i] - before.drops[i]),
         statuses: std::array::from_fn(|i| after.statuses[i] - before.statuses[i]),
     }

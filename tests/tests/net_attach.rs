@@ -53,8 +53,17 @@ impl Scene {
         datapath.tables().open_session(&session);
         let code = admit(&objects::read("echo")).expect("our own handler");
         let (hooks, log) = (&Hook::ALL[..], Log::Off);
-        let handler =
-            Handler { app: APP, function: 16, version: 1, code: &code, regions: &[], hooks, log, repeatable: false };
+        let handler = Handler {
+            app: APP,
+            function: 16,
+            version: 1,
+            code: &code,
+            regions: &[],
+            hooks,
+            log,
+            steps_max: naam_abi::limits::STEPS_MAX,
+            repeatable: false,
+        };
         datapath.load(&handler).unwrap();
         datapath
     }

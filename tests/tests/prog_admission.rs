@@ -95,6 +95,8 @@ fn measure() -> Table {
             let (insns, time) = (loaded.verified_insns[0].1, loaded.load_time[0].1);
             println!("{:24} {:24} {insns:8} insns {:6.1} ms", name, bench.name(), time.as_secs_f64() * 1e3);
             stats.entry(name.clone()).or_default().insert(variant(hook, may_goto), insns.into());
+            let continues = loaded.continue_insns[0].1;
+            stats.entry(name.clone()).or_default().insert(format!("{hook}.continue"), continues.into());
             bench.datapath.unload(3, 16).expect("unload");
         }
         let entry = bench.entry.info().expect("the entry's description").verified_insns;

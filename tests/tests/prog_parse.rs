@@ -251,7 +251,6 @@ fn every_malformed_header_is_dropped_for_its_reason() {
         ("version 2", Drop::Version, signed4(|d| d[4] = 2)),
         ("kind 0", Drop::Kind, signed4(|d| d[5] = 0)),
         ("a reply", Drop::Kind, signed4(|d| d[5] = 2)),
-        ("a continuation", Drop::Kind, signed4(|d| d[5] = 3)),
         ("a pushback", Drop::Kind, signed4(|d| d[5] = 4)),
         ("an error", Drop::Kind, signed4(|d| d[5] = 5)),
         ("a control datagram", Drop::Kind, signed4(|d| d[5] = 6)),

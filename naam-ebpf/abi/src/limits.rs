@@ -22,8 +22,13 @@ pub const REGIONS_MAX: usize = 8;
 pub const SESSIONS_MAX: usize = 1024;
 /// Request slots of one session: writing messages it may have in flight.
 pub const SLOTS_MAX: usize = 64;
-/// Loaded handler programs of one host, all versions together.
+/// Places of a program array.
 pub const PROGRAMS_MAX: usize = 4096;
+/// Loaded handlers of one host, all versions together. Each has two programs a hook: one for Requests, and one for
+/// Continues, which stands [`CONTINUE_OFFSET`] places behind it.
+pub const HANDLERS_MAX: usize = PROGRAMS_MAX / 2;
+/// From a handler's program to the one for Continues.
+pub const CONTINUE_OFFSET: u32 = HANDLERS_MAX as u32;
 
 /// Bytes of handler state that travel with a message.
 pub const STATE_BYTES: usize = 128;

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(faa_args(7, 8, 11)[8..], [8, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0]);
         let mut out = [0; ARGS_BYTES];
         assert_eq!(write_args(2, 8, b"12345678", &mut out), Some(24));
-        assert_eq!(out[..24], *b"\x02\0\0\0\x08\0\0\0\x08\0\0\0\0\0\0\012345678");
+        assert_eq!((&out[..16], &out[16..24]), (&b"\x02\0\0\0\x08\0\0\0\x08\0\0\0\0\0\0\0"[..], &b"12345678"[..]));
         assert_eq!(write_args(2, 8, &[0; 1001], &mut out), None);
         assert_eq!(write_args(2, 8, &[0; 8], &mut [0; 23]), None);
     }

@@ -57,8 +57,8 @@ pub struct AppStats {
     pub duplicates: u64,
     /// Nanoseconds spent in handler programs; only counted while `AppEntry` asks for it.
     pub busy_ns: u64,
-    /// Reserved, zero.
-    pub reserved: u64,
+    /// Messages sent back for the client to go on with.
+    pub pushbacks: u64,
     /// Drops by [`Drop`].
     pub drops: [u64; 16],
     /// Messages by [`crate::wire::Status`].
@@ -75,7 +75,7 @@ impl AppStats {
         steps: 0,
         duplicates: 0,
         busy_ns: 0,
-        reserved: 0,
+        pushbacks: 0,
         drops: [0; 16],
         statuses: [0; 32],
     };

@@ -244,8 +244,8 @@ pub struct ProgramConfig {
     pub function: u32,
     /// Steps of a datagram between two looks at the clock: a power of two, less one.
     pub clock_mask: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// Bytes of the handler's state, a multiple of 8: what a carried message brings at most, and takes along.
+    pub state_len: u32,
     /// Bytes of each region's map value: a power of two, at most 512 MiB; 0 if unbound.
     pub value_len: [u64; REGIONS_MAX],
     /// Their binary logarithms.

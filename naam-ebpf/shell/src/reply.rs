@@ -3,7 +3,7 @@
 use naam_abi::{
     stats::{AppStats, Drop},
     tables::SteerEntry,
-    wire::{HEADER_BYTES, Kind, Status},
+    wire::{HEADER_BYTES, Status},
 };
 
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
 
 /// What a reply's header says.
 pub struct Answer {
-    /// Reply, or Error with a status.
-    pub kind: Kind,
+    /// A [`Kind`](naam_abi::wire::Kind): Reply, Pushback, or Error with a status.
+    pub kind: u8,
     /// The datagram's status: Ok unless `kind` is Error.
     pub status: Status,
     /// Handler version that ran, or that serves.
@@ -50,7 +50,7 @@ fn finish<F: Frame, L: Looping>(frame: F, visit: &Visit, tagged: bool, answer: &
     let header = frame.bytes(at, HEADER_BYTES)?;
     // SAFETY: HEADER_BYTES bytes were checked.
     unsafe {
-        header.add(5).write(answer.kind as u8);
+        header.add(5).write(answer.kind);
         header.add(12).cast::<u16>().write_unaligned(answer.handler);
         header.add(22).cast::<u16>().write_unaligned(answer.status as u16);
         header.add(24).cast::<u32>().write_unaligned(placement.epoch);

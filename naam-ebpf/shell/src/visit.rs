@@ -31,6 +31,8 @@ pub struct Visit {
     pub key: naam_abi::siphash::Key,
     /// The session's rights, a byte per region: raw ones for a built-in function, else those through handlers.
     pub rights: u64,
+    /// The same for carried messages: what the session may do through handlers and by one-sided functions too.
+    pub carried_rights: u64,
     /// Bytes that a walk over the datagram has still before it; see [`crate::words`].
     pub left: u64,
 }

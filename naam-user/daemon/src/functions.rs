@@ -243,6 +243,7 @@ impl Host {
             regions: &regions,
             hooks: &Hook::ALL,
             log: Log::Off,
+            steps_max: STEPS_MAX,
             repeatable: false,
         };
         let work = self.datapath.prepare(&handler);

@@ -34,13 +34,15 @@ impl Host {
                 let draining = draining.map(|draining| draining.version);
                 for version in [Some(function.version), draining].into_iter().flatten() {
                     let state = if Some(version) == draining { ", draining" } else { "" };
-                    for hook in Hook::ALL {
-                        let pin = self.datapath.function_pin(app.id, function.id, version, hook);
-                        if !pin.exists() {
-                            continue;
-                        }
+                    let pins = Hook::ALL.into_iter().flat_map(|hook| {
+                        let (app, function) = (app.id, function.id);
+                        let plain = self.datapath.function_pin(app, function, version, hook);
+                        let continues = self.datapath.continue_pin(app, function, version, hook);
+                        [(hook, "", plain), (hook, ", continues", continues)]
+                    });
+                    for (hook, kind, pin) in pins.filter(|(_, _, pin)| pin.exists()) {
                         let program = Program::open_pinned(&pin).map_err(|error| failed("program", error))?;
-                        let role = format!("{}/{} v{version} ({hook}{state})", app.name, function.name);
+                        let role = format!("{}/{} v{version} ({hook}{kind}{state})", app.name, function.name);
                         entries.push(program_entry(&program, role, Some(pin))?);
                     }
                 }

@@ -99,7 +99,7 @@ fn encode(config: &ProgramConfig) -> Vec<u8> {
     let words = [config.app, config.version, config.flags, config.regions, config.reply_max, config.steps_max];
     words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
     bytes.extend(config.time_budget_ns.to_ne_bytes());
-    let words = [config.view_len, config.function, config.clock_mask, config.reserved];
+    let words = [config.view_len, config.function, config.clock_mask, config.state_len];
     words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
     config.value_len.iter().for_each(|len| bytes.extend(len.to_ne_bytes()));
     config.value_shift.iter().for_each(|shift| bytes.extend(shift.to_ne_bytes()));

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use naam_abi::handler::META_WRITES;
 use naam_abi::limits::{
-    APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS, clock_steps,
+    APPS_MAX, CONTINUE_OFFSET, FUNCTIONS_MAX, HANDLERS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS,
+    clock_steps,
 };
 use naam_abi::tables::{
     APP_TAG, APP_TIMED, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED, PROGRAM_WRITES,
@@ -43,6 +44,8 @@ pub struct Handler<'a> {
     pub hooks: &'a [Hook],
     /// How much the verifier shall say.
     pub log: Log,
+    /// Steps of a visit; [`STEPS_MAX`] but for tests that cut messages.
+    pub steps_max: u32,
     /// For benches: answers stay requests, see `PROGRAM_REPEATABLE`.
     pub repeatable: bool,
 }
@@ -54,9 +57,13 @@ pub struct LoadedHandler {
     pub program: u32,
     /// The kernel's programs by hook.
     pub programs: Vec<(Hook, Program)>,
+    /// The programs for Continues by hook.
+    pub continues: Vec<(Hook, Program)>,
     /// Instructions that the verifier walked through, by hook.
     pub verified_insns: Vec<(Hook, u32)>,
-    /// Time the kernel took, by hook.
+    /// The same of the programs for Continues.
+    pub continue_insns: Vec<(Hook, u32)>,
+    /// Time the kernel took, by hook, for both.
     pub load_time: Vec<(Hook, Duration)>,
     /// The verifier's logs, by hook, if they were asked for.
     pub logs: Vec<(Hook, String)>,
@@ -74,13 +81,15 @@ pub struct Verification {
     handler: Place,
 }
 
-/// A handler's program for one hook.
+/// A handler's programs for one hook.
 #[derive(Debug)]
 struct Candidates {
     hook: Hook,
     program: Spliced,
     /// With loops by `bpf_loop`, in case that the verifier gets lost in `may_goto`.
     simpler: Option<Spliced>,
+    /// The program for Continues.
+    continues: Spliced,
 }
 
 /// What a handler's programs are loaded as.
@@ -96,7 +105,19 @@ struct Place {
 #[derive(Debug)]
 pub struct Verified {
     handler: Place,
-    programs: Vec<(Hook, Loaded, Duration)>,
+    programs: Vec<Pair>,
+}
+
+/// A hook's programs.
+#[derive(Debug)]
+struct Pair {
+    hook: Hook,
+    /// For Requests.
+    program: Loaded,
+    /// For Continues.
+    continues: Loaded,
+    /// What the kernel took for both.
+    time: Duration,
 }
 
 impl Verification {
@@ -106,8 +127,9 @@ impl Verification {
         let maps: HashMap<&str, BorrowedFd<'_>> =
             self.maps.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
         let name = &self.handler.name;
-        for Candidates { hook, program, simpler } in &self.spliced {
-            let load = |program| bind::load(&self.shell, program, &maps, &self.config, name, *hook, self.log);
+        for Candidates { hook, program, simpler, continues } in &self.spliced {
+            let load_with = |program, log| bind::load(&self.shell, program, &maps, &self.config, name, *hook, log);
+            let load = |program| load_with(program, self.log);
             let started = Instant::now();
             let loaded = match (load(program), simpler) {
                 (Err(error), Some(simpler)) if error.is_complexity() => {
@@ -116,10 +138,20 @@ impl Verification {
                 }
                 (loaded, _) => loaded,
             }?;
-            programs.push((*hook, loaded, started.elapsed()));
+            let continues = load_with(continues, Log::Off)?;
+            programs.push(Pair { hook: *hook, program: loaded, continues, time: started.elapsed() });
         }
         Ok(Verified { handler: self.handler.clone(), programs })
     }
+}
+
+/// Pins a program, and makes the directory if there is none.
+fn pin(program: &Program, path: &Path) -> Result<(), LoaderError> {
+    if let Some(parent) = path.parent() {
+        let failed = |source| LoaderError::Pin { operation: "create directory", path: path.to_owned(), source };
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    Ok(program.pin_replacing(path)?)
 }
 
 fn range(what: &'static str, number: u64, most: u64) -> Result<(), LoaderError> {
@@ -184,7 +216,8 @@ impl Datapath {
             let program = splice_into(self.may_goto)?;
             let may_fall_back = self.may_goto && !self.loops_are_given;
             let simpler = if may_fall_back { Some(splice_into(false)?) } else { None };
-            spliced.push(Candidates { hook, program, simpler });
+            let continues = splice(&self.shell, self.shell.continue_template(hook)?, handler.code);
+            spliced.push(Candidates { hook, program, simpler, continues });
         }
         let (shell, config) = (Arc::clone(&self.shell), self.constants(handler));
         Ok(Verification { shell, spliced, maps, config, log: handler.log, handler: place })
@@ -199,22 +232,24 @@ impl Datapath {
         let mut loaded = LoadedHandler {
             program,
             programs: Vec::new(),
+            continues: Vec::new(),
             verified_insns: Vec::new(),
+            continue_insns: Vec::new(),
             load_time: Vec::new(),
             logs: Vec::new(),
         };
-        for (hook, result, time) in programs {
+        let Place { app, function, version, .. } = handler;
+        for Pair { hook, program: result, continues, time } in programs {
+            self.array(hook).update_fd(program + CONTINUE_OFFSET, continues.program.as_fd())?;
+            pin(&continues.program, &self.continue_pin(app, function, version, hook))?;
             self.array(hook).update_fd(program, result.program.as_fd())?;
-            let path = self.function_pin(handler.app, handler.function, handler.version, hook);
-            if let Some(parent) = path.parent() {
-                let failed = |source| LoaderError::Pin { operation: "create directory", path: path.clone(), source };
-                fs::create_dir_all(parent).map_err(failed)?;
-            }
-            result.program.pin_replacing(&path)?;
+            pin(&result.program, &self.function_pin(app, function, version, hook))?;
             loaded.load_time.push((hook, time));
             loaded.verified_insns.push((hook, result.verified_insns));
+            loaded.continue_insns.push((hook, continues.verified_insns));
             loaded.logs.push((hook, result.log));
             loaded.programs.push((hook, result.program));
+            loaded.continues.push((hook, continues.program));
         }
         Ok(loaded)
     }
@@ -257,9 +292,14 @@ impl Datapath {
         naam_sys::grace::wait_for_programs();
         for hook in Hook::ALL {
             self.array(hook).delete(&reference.program.to_ne_bytes())?;
-            let path = self.function_pin(app, function, reference.version, hook);
-            if path.exists() {
-                naam_sys::pin::unpin(&path)?;
+            self.array(hook).delete(&(reference.program + CONTINUE_OFFSET).to_ne_bytes())?;
+            let version = reference.version;
+            for path in
+                [self.function_pin(app, function, version, hook), self.continue_pin(app, function, version, hook)]
+            {
+                if path.exists() {
+                    naam_sys::pin::unpin(&path)?;
+                }
             }
         }
         Ok(())
@@ -268,6 +308,11 @@ impl Datapath {
     /// Where a version's program for `hook` is pinned.
     pub fn function_pin(&self, app: u16, function: u16, version: u16, hook: Hook) -> PathBuf {
         self.pins.join("functions").join(format!("app{app}_fn{function}_v{version}_{hook}"))
+    }
+
+    /// Where its program for Continues is pinned.
+    pub fn continue_pin(&self, app: u16, function: u16, version: u16, hook: Hook) -> PathBuf {
+        self.pins.join("functions").join(format!("app{app}_fn{function}_v{version}_{hook}_continue"))
     }
 
     pub(crate) fn array(&self, hook: Hook) -> &Map {
@@ -279,8 +324,8 @@ impl Datapath {
 
     fn free_place(&self, name: &str) -> Result<u32, LoaderError> {
         let taken: HashSet<u32> = self.tables.programs().iter().map(|reference| reference.program).collect();
-        let free = (0..PROGRAMS_MAX as u32).find(|place| !taken.contains(place));
-        free.ok_or_else(|| LoaderError::NoPlace { name: name.into(), limit: PROGRAMS_MAX })
+        let free = (0..HANDLERS_MAX as u32).find(|place| !taken.contains(place));
+        free.ok_or_else(|| LoaderError::NoPlace { name: name.into(), limit: HANDLERS_MAX })
     }
 
     fn constants(&self, handler: &Handler<'_>) -> ProgramConfig {
@@ -296,12 +341,12 @@ impl Datapath {
                 | choose(handler.repeatable, PROGRAM_REPEATABLE),
             regions: handler.regions.len() as u32,
             reply_max: handler.code.meta.reply_max,
-            steps_max: STEPS_MAX,
+            steps_max: handler.steps_max.min(STEPS_MAX),
             time_budget_ns: TIME_BUDGET_NS,
             view_len: handler.code.view.bytes() as u32,
             function: handler.function.into(),
             clock_mask: clock_steps(handler.code.cost) - 1,
-            reserved: 0,
+            state_len: handler.code.meta.state_len,
             value_len: [0; REGIONS_MAX],
             value_shift: [0; REGIONS_MAX],
             values: [0; REGIONS_MAX],

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, PROGRAMS_MAX};
+use naam_abi::limits::{APPS_MAX, CONTINUE_OFFSET, FUNCTIONS_MAX, HANDLERS_MAX};
 
 use crate::datapath::Datapath;
 use crate::error::LoaderError;
@@ -37,7 +37,9 @@ impl Datapath {
                     self.tables.set_draining(app, function, None);
                 }
                 for reference in [current, draining].into_iter().flatten() {
-                    wanted.extend(Hook::ALL.map(|hook| self.function_pin(app, function, reference.version, hook)));
+                    let version = reference.version;
+                    wanted.extend(Hook::ALL.map(|hook| self.function_pin(app, function, version, hook)));
+                    wanted.extend(Hook::ALL.map(|hook| self.continue_pin(app, function, version, hook)));
                 }
             }
         }
@@ -62,9 +64,10 @@ impl Datapath {
     fn sweep_places(&self) -> Result<usize, LoaderError> {
         let taken: HashSet<u32> = self.tables.programs().iter().map(|reference| reference.program).collect();
         let mut removed = 0;
-        for place in (0..PROGRAMS_MAX as u32).filter(|place| !taken.contains(place)) {
+        for place in (0..HANDLERS_MAX as u32).filter(|place| !taken.contains(place)) {
             for hook in Hook::ALL {
                 removed += usize::from(self.array(hook).delete(&place.to_ne_bytes())?);
+                self.array(hook).delete(&(place + CONTINUE_OFFSET).to_ne_bytes())?;
             }
         }
         Ok(removed)

@@ -234,7 +234,7 @@ impl Tables {
             steps: sum[4],
             duplicates: sum[5],
             busy_ns: sum[6],
-            reserved: sum[7],
+            pushbacks: sum[7],
             drops: sum[8..24].try_into().expect("16 words"),
             statuses: sum[24..56].try_into().expect("32 words"),
         })

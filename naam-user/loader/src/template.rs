@@ -135,6 +135,15 @@ impl Shell {
         Ok(Self { btf, stub, prototype, maps, rodata, config_at, templates })
     }
 
+    /// The template of programs for Continues.
+    pub fn continue_template(&self, hook: Hook) -> Result<&Template, BadShell> {
+        let name = match hook {
+            Hook::Xdp => "naam_shell_xdp_continue",
+            Hook::Tc => "naam_shell_tc_continue",
+        };
+        self.templates.get(name).ok_or_else(|| BadShell(format!("no program {name}")))
+    }
+
     /// The template for a hook and loop variant.
     pub fn template(&self, hook: Hook, may_goto: bool) -> Result<&Template, BadShell> {
         let name = match (hook, may_goto) {

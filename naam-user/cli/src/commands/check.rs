@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use naam_abi::limits::BUILTIN_FUNCTIONS;
+use naam_abi::limits::{BUILTIN_FUNCTIONS, STEPS_MAX};
 use naam_admission::{Report, admit, explain};
 use naam_loader::datapath::remove_pins;
 use naam_loader::{Datapath, Handler, Hook, LoaderError, Options};
@@ -124,6 +124,7 @@ fn ask_kernel(bytes: &[u8], log: bool) -> anyhow::Result<KernelReport> {
         regions: &[],
         hooks: &Hook::ALL,
         log: if log { Log::Trace } else { Log::Stats },
+        steps_max: STEPS_MAX,
         repeatable: false,
     };
     let loaded = match datapath.load(&handler) {

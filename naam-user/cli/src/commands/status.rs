@@ -76,6 +76,7 @@ fn stats_text(counters: &Counters, all: bool) -> String {
         ("messages", counters.messages),
         ("steps", counters.steps),
         ("duplicates", counters.duplicates),
+        ("pushbacks", counters.pushbacks),
         ("busy_ns", counters.busy_ns),
     ];
     for (name, count) in own {

@@ -416,6 +416,9 @@ pub struct Counters {
     pub steps: u64,
     /// Messages answered from their slot.
     pub duplicates: u64,
+    /// Messages sent back for the client to go on with.
+    #[serde(default)]
+    pub pushbacks: u64,
     /// Nanoseconds in handler programs, while measured.
     pub busy_ns: u64,
     /// Drops by reason.
@@ -438,6 +441,7 @@ impl Counters {
             messages: stats.messages,
             steps: stats.steps,
             duplicates: stats.duplicates,
+            pushbacks: stats.pushbacks,
             busy_ns: stats.busy_ns,
             drops: named(&DROP_NAMES, &stats.drops),
             statuses: named(&STATUS_NAMES, &stats.statuses),

@@ -7,7 +7,7 @@
 //! asked: the frame was sent to it, and replies come from the address that was asked.
 
 use naam_abi::{
-    limits::{APPS_MAX, DATAGRAM_BYTES, MESSAGES_MAX, PORTS, SHARDS_MAX},
+    limits::{APPS_MAX, CONTINUE_OFFSET, DATAGRAM_BYTES, MESSAGES_MAX, PORTS, SHARDS_MAX},
     stats::Drop,
     wire::{HEADER_BYTES, Kind, MAGIC, MESSAGE_BYTES, VERSION},
 };
@@ -60,6 +60,8 @@ pub struct Datagram {
     pub shard: u32,
     /// Messages.
     pub count: u32,
+    /// Where the program stands behind its function's place: Continues have programs of their own.
+    pub offset: u32,
     /// The function called.
     pub function: u32,
     /// Handler version named by the sender.
@@ -181,7 +183,7 @@ fn datagram<F: Frame>(frame: F, place: Place) -> Parsed {
     if version != VERSION {
         return Parsed::Drop(app, Drop::Version);
     }
-    if kind != Kind::Request as u8 {
+    if kind != Kind::Request as u8 && kind != Kind::Continue as u8 {
         return Parsed::Drop(app, Drop::Kind);
     }
     // SAFETY: see above.
@@ -210,6 +212,7 @@ fn datagram<F: Frame>(frame: F, place: Place) -> Parsed {
         app,
         shard,
         count: u32::from(count),
+        offset: if kind == Kind::Continue as u8 { CONTINUE_OFFSET } else { 0 },
         function: u32::from(function),
         handler,
         session,

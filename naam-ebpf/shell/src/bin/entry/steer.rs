@@ -32,6 +32,14 @@ struct Refusal {
     handler: u16,
 }
 
+/// What messages may do, a byte per region.
+struct Rights {
+    /// Those that begin here.
+    fresh: u64,
+    /// Those that the client carries.
+    carried: u64,
+}
+
 impl From<Status> for Refusal {
     #[inline(always)]
     fn from(status: Status) -> Self {
@@ -69,10 +77,11 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     set(&mut visit.key, key);
     let refusal = match find(datagram, serving, placement) {
         Ok((reference, rights)) => {
-            visit.rights = rights;
+            visit.rights = rights.fresh;
+            visit.carried_rights = rights.carried;
             visit.function = datagram.function;
             visit.version = u32::from(reference.version);
-            frame.tail_call(reference.program);
+            frame.tail_call(reference.program + datagram.offset);
             count::drop(datagram.app, Drop::Program);
             log(Event::Program, datagram.app);
             return F::DROP;
@@ -84,13 +93,13 @@ pub fn steer<F: Frame, L: Looping>(frame: F, datagram: &Datagram) -> Verdict {
     }
     let Some(stats) = count::of(datagram.app) else { return F::DROP };
     count::status(stats, refusal.status as u16);
-    let answer = Answer { kind: Kind::Error, status: refusal.status, handler: refusal.handler };
+    let answer = Answer { kind: Kind::Error as u8, status: refusal.status, handler: refusal.handler };
     reply::send::<F, L>(frame, visit, stats, tagged, &answer)
 }
 
 /// The version that serves the datagram, and the session's rights.
 #[inline(always)]
-fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRef, u64), Refusal> {
+fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRef, Rights), Refusal> {
     if !serving {
         return Err(Status::NoApp.into());
     }
@@ -117,8 +126,10 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRe
         return Err(Status::NoFunction.into());
     }
     // The one place that decides by which door an op comes: what the runtime's own functions do is the client's word.
-    let door = if is_builtin(datagram.function) { session.raw_rights } else { session.handler_rights };
-    let rights = u64::from_le_bytes(door);
+    // A message that the client carries could say anything, so it may no more than both doors allow.
+    let (handler, raw) = (u64::from_le_bytes(session.handler_rights), u64::from_le_bytes(session.raw_rights));
+    let fresh = if is_builtin(datagram.function) { raw } else { handler };
+    let rights = Rights { fresh, carried: fresh & raw };
     // The place may have been given to another session since its number was read.
     // SAFETY: an array's value lives as long as the map.
     if unsafe { (&raw const session.session).read_volatile() } != datagram.session {

@@ -5,7 +5,7 @@ use naam_abi::{
     handler::{NaamMsg, NaamView1k},
     limits::{ARGS_BYTES, HOPS_MAX, REPLY_BYTES, VIEW_LARGE},
     tables::PROGRAM_WRITES,
-    wire::{MESSAGE_BYTES, MESSAGE_SERVED, Status},
+    wire::{MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_SERVED, Status},
 };
 
 use naam_shell::{
@@ -19,7 +19,7 @@ use crate::{
     scratch::{BEGUN, at},
 };
 
-impl<F: Frame> Running<F> {
+impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
     /// Checks message `index` and takes it in; false if its lengths lie. Nothing has run yet then.
     #[inline(always)]
     pub fn begin(&mut self, index: u64) -> bool {
@@ -41,7 +41,12 @@ impl<F: Frame> Running<F> {
         };
         let (arg_len, room) = (u32::from(arg_len), u32::from(room));
         let next = start + MESSAGE_BYTES as u32 + room;
-        if !room.is_multiple_of(8) || arg_len > room || arg_len > ARGS_BYTES as u32 || flags != 0 || next > visit.length
+        let allowed = if CONTINUES { MESSAGE_CARRIED } else { 0 };
+        if !room.is_multiple_of(8)
+            || arg_len > room
+            || arg_len > ARGS_BYTES as u32
+            || flags & !allowed != 0
+            || next > visit.length
         {
             return false;
         }
@@ -55,6 +60,12 @@ impl<F: Frame> Running<F> {
         set(&mut lane.end, Status::Hops as u32 | u32::from(MESSAGE_SERVED) << 16);
         set(&mut lane.reply_len, 0);
         set(&mut lane.steps, 0);
+        if CONTINUES {
+            set(&mut lane.steps_end, constant!(steps_max));
+            set(&mut lane.pending, 0);
+            set(&mut lane.hops, u32::from(hops));
+            set(&mut lane.rights, visit.rights);
+        }
         set(&mut lane.at, start);
         set(&mut lane.room, room);
         set(&mut lane.reply_max, reply_max);
@@ -68,6 +79,9 @@ impl<F: Frame> Running<F> {
         message.arg_len = arg_len;
         message.reply_max = reply_max;
         message.shard = visit.shard;
+        if CONTINUES && flags != 0 && !self.take_carried(header, frame_at, lane, message) {
+            return false;
+        }
         self.take_arguments(frame_at + MESSAGE_BYTES as u64, arg_len, message)
     }
 

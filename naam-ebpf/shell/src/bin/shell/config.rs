@@ -4,7 +4,7 @@
 //! branches that the handler does not need vanish from its program.
 
 use naam_abi::{
-    limits::{REGIONS_MAX, REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS, VIEW_LARGE},
+    limits::{REGIONS_MAX, REPLY_BYTES, STATE_BYTES, STEPS_MAX, TIME_BUDGET_NS, VIEW_LARGE},
     tables::ProgramConfig,
 };
 
@@ -21,7 +21,7 @@ pub static CONFIG: ProgramConfig = ProgramConfig {
     view_len: VIEW_LARGE as u32,
     function: 0,
     clock_mask: 0,
-    reserved: 0,
+    state_len: STATE_BYTES as u32,
     value_len: [0; REGIONS_MAX],
     value_shift: [0; REGIONS_MAX],
     values: [0; REGIONS_MAX],

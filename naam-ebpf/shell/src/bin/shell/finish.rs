@@ -2,9 +2,9 @@
 
 use naam_abi::{
     handler::NaamMsg,
-    limits::REPLY_BYTES,
+    limits::{REPLY_BYTES, STEPS_TOTAL_MAX},
     tables::{PROGRAM_REPEATABLE, PROGRAM_WRITES},
-    wire::{MESSAGE_BYTES, MESSAGE_DUPLICATE, Status},
+    wire::{MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_DUPLICATE, Status},
 };
 
 use naam_shell::{count, frame::Frame, opaque::opaque};
@@ -16,7 +16,7 @@ use crate::{
     slot,
 };
 
-impl<F: Frame> Running<F> {
+impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
     /// Writes the message's end into the datagram.
     #[inline(always)]
     pub fn finish(&mut self, lane: &mut Lane, message: &mut NaamMsg) {
@@ -28,6 +28,10 @@ impl<F: Frame> Running<F> {
         let (end, reply_len) =
             unsafe { ((&raw const lane.end).read_volatile(), (&raw const lane.reply_len).read_volatile()) };
         let (status, flags) = (end as u16, (end >> 16) as u8);
+        if CONTINUES && flags & MESSAGE_CARRIED != 0 {
+            self.push_back(lane, message);
+            return;
+        }
         if has(PROGRAM_WRITES) && lane.claimed != 0 {
             if status == Status::Budget as u16 && lane.effects == 0 {
                 slot::release(visit.session, lane.slot, lane.sequence);
@@ -47,7 +51,8 @@ impl<F: Frame> Running<F> {
             header.add(4).cast::<u32>().write_unaligned(message.code);
             header.add(14).cast::<u16>().write_unaligned(status);
             header.add(17).write(if has(PROGRAM_REPEATABLE) { 0 } else { flags });
-            header.add(18).write(lane.steps as u8);
+            let more = CONTINUES && lane.steps > STEPS_TOTAL_MAX;
+            header.add(18).write(if more { STEPS_TOTAL_MAX as u8 } else { lane.steps as u8 });
             // One site more; the benches' repetition would use the hops up.
             if !has(PROGRAM_REPEATABLE) {
                 header.add(19).write(header.add(19).read().saturating_add(1));

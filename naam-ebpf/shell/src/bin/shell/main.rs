@@ -16,6 +16,7 @@ use naam_shell::{
 };
 
 mod begin;
+mod carried;
 mod config;
 mod finish;
 mod maps;
@@ -29,25 +30,38 @@ use run::run;
 /// XDP, kernel 6.9.
 #[xdp]
 pub fn naam_shell_xdp(context: XdpContext) -> u32 {
-    run::<_, MayGoto>(XdpFrame(context.ctx)) as u32
+    run::<_, MayGoto, false>(XdpFrame(context.ctx)) as u32
 }
 
 /// XDP, older kernels.
 #[xdp]
 pub fn naam_shell_xdp_loop(context: XdpContext) -> u32 {
-    run::<_, BpfLoop>(XdpFrame(context.ctx)) as u32
+    run::<_, BpfLoop, false>(XdpFrame(context.ctx)) as u32
 }
 
 /// TC ingress, kernel 6.9.
 #[classifier]
 pub fn naam_shell_tc(context: TcContext) -> i32 {
-    run::<_, MayGoto>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
+    run::<_, MayGoto, false>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
 }
 
 /// TC ingress, older kernels.
 #[classifier]
 pub fn naam_shell_tc_loop(context: TcContext) -> i32 {
-    run::<_, BpfLoop>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
+    run::<_, BpfLoop, false>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
+}
+
+/// XDP, for Continues. Loops by `bpf_loop` on every kernel: with `may_goto` its many ways take the verifier
+/// half a million instructions, with a callback fifteen thousand.
+#[xdp]
+pub fn naam_shell_xdp_continue(context: XdpContext) -> u32 {
+    run::<_, BpfLoop, true>(XdpFrame(context.ctx)) as u32
+}
+
+/// TC ingress, for Continues.
+#[classifier]
+pub fn naam_shell_tc_continue(context: TcContext) -> i32 {
+    run::<_, BpfLoop, true>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
 }
 
 #[unsafe(link_section = "license")]

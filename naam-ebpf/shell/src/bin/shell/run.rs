@@ -24,6 +24,7 @@ use naam_shell::{
 };
 
 use crate::{
+    carried::clear_view,
     config::{constant, has},
     maps::SCRATCH,
     resolve,
@@ -31,8 +32,8 @@ use crate::{
     slot::{self, Claim},
 };
 
-/// Upper bound of turns: begin, then touch and advance for every step.
-const TURNS: u32 = MESSAGES_MAX as u32 * (1 + 2 * (STEPS_MAX + 1));
+/// Upper bound of turns: begin, then touch and advance for every step, for a carried message to come in, and for the end.
+const TURNS: u32 = MESSAGES_MAX as u32 * (1 + 2 * (STEPS_MAX + 2));
 
 /// The handler's place. The loader puts the handler's instructions here; the prototype stays and
 /// is what the verifier checks the handler against.
@@ -45,8 +46,9 @@ pub extern "C" fn naam_handler(message: *mut NaamMsg, view: *const NaamView1k) -
     step as u32
 }
 
-/// A datagram at work.
-pub struct Running<F> {
+/// A datagram at work. `CONTINUES`: a Continue, whose messages may come carried and leave so; these programs are apart,
+/// so that what they know costs plain requests nothing.
+pub struct Running<F, const CONTINUES: bool> {
     pub frame: F,
     pub visit: *const Visit,
     pub scratch: *mut Scratch,
@@ -63,7 +65,7 @@ enum Window {
 
 /// Runs the datagram of this CPU's visit.
 #[inline(always)]
-pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
+pub fn run<F: Frame, L: Looping, const CONTINUES: bool>(frame: F) -> Verdict {
     let Some(visit) = Visit::get() else { return F::DROP };
     // This program's place was another's when the entry looked it up: the function was unloaded in
     // between, and the place given away.
@@ -87,8 +89,11 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
         set(&mut (*scratch).over, 0);
         set(&mut (*scratch).started, 0);
         set(&mut (*scratch).steps, 0);
+        if CONTINUES {
+            set(&mut (*scratch).kind, Kind::Reply as u32);
+        }
     }
-    let mut running = Running { frame, visit, scratch, stats };
+    let mut running = Running::<F, CONTINUES> { frame, visit, scratch, stats };
     L::repeat_apart(TURNS, &mut running);
     // SAFETY: as above.
     let (active, at, steps) = unsafe { ((*scratch).active, (*scratch).at, (*scratch).steps) };
@@ -99,7 +104,14 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
         return F::DROP;
     }
     stats.messages += u64::from(visit.count);
-    let kind = if has(PROGRAM_REPEATABLE) { Kind::Request } else { Kind::Reply };
+    let kind = if CONTINUES {
+        // SAFETY: as above.
+        unsafe { (*scratch).kind as u8 }
+    } else if has(PROGRAM_REPEATABLE) {
+        Kind::Request as u8
+    } else {
+        Kind::Reply as u8
+    };
     let answer = Answer { kind, status: Status::Ok, handler: constant!(version) as u16 };
     let verdict = reply::send::<F, L>(frame, visit, stats, has(PROGRAM_TAG), &answer);
     if has(PROGRAM_TIMED) {
@@ -109,7 +121,7 @@ pub fn run<F: Frame, L: Looping>(frame: F) -> Verdict {
     verdict
 }
 
-impl<F: Frame> Turn for Running<F> {
+impl<F: Frame, const CONTINUES: bool> Turn for Running<F, CONTINUES> {
     #[inline(always)]
     fn turn(&mut self) -> bool {
         // SAFETY: this CPU's scratch and visit; nothing else refers to them during the turn.
@@ -161,7 +173,7 @@ fn look_at_clock(scratch: &mut Scratch) {
     }
 }
 
-impl<F: Frame> Running<F> {
+impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
     /// Performs the pending op, runs one step, and notes what the handler wants next.
     #[inline(always)]
     fn advance(&mut self, index: u64) {
@@ -191,10 +203,16 @@ impl<F: Frame> Running<F> {
         }
         // A message that has had an effect runs on to its end, so that no data structure is left
         // half changed because of the clock; its steps are bounded all the same.
-        if (scratch.over != 0 && lane.effects == 0) || lane.steps >= constant!(steps_max) {
-            lane.fail(Status::Budget);
+        let steps_end = if CONTINUES { lane.steps_end } else { constant!(steps_max) };
+        if (scratch.over != 0 && lane.effects == 0) || lane.steps >= steps_end {
+            if CONTINUES {
+                self.give_back(op, lane, message);
+            } else {
+                lane.fail(Status::Budget);
+            }
             return None;
         }
+        let rights = if CONTINUES { lane.rights } else { visit.rights };
         let fence = &raw mut scratch.fence;
         const READ: u32 = Step::Read as u32;
         const WRITE: u32 = Step::Write as u32;
@@ -204,20 +222,28 @@ impl<F: Frame> Running<F> {
                 if has(PROGRAM_WRITES) && !self.claim(lane, message) {
                     return None;
                 }
+                if CONTINUES && lane.pending != 0 {
+                    // Its first op is for the next turn, behind a touch pass like any other.
+                    lane.op = lane.pending;
+                    return None;
+                }
                 (Window::Nothing, Ok(()))
             }
             READ => {
                 let view = &raw mut scratch.view;
-                (Window::Read, resolve::read(message, visit.rights, view.cast(), fence))
+                if CONTINUES && lane.pending != 0 {
+                    clear_view(view, &raw const scratch.zero);
+                }
+                (Window::Read, resolve::read(message, rights, view.cast(), fence))
             }
             WRITE => {
                 lane.effects = 1;
-                (Window::Nothing, resolve::write(message, visit.rights, fence))
+                (Window::Nothing, resolve::write(message, rights, fence))
             }
             // CAS and FAA: `step` lets nothing else through.
             _ => {
                 lane.effects = 1;
-                (Window::Nothing, resolve::atomic(message, visit.rights, op == CAS))
+                (Window::Nothing, resolve::atomic(message, rights, op == CAS))
             }
         };
         match result {

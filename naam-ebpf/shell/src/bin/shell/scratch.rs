@@ -11,7 +11,7 @@ use naam_abi::{
 pub struct Lane {
     /// [`BEGUN`], [`ENDED`], [`SERVED`], or the pending [`Step`].
     pub op: u32,
-    /// Steps run.
+    /// Steps run, at all sites.
     pub steps: u32,
     /// Where the message starts in its datagram.
     pub at: u32,
@@ -34,7 +34,14 @@ pub struct Lane {
     pub end: u32,
     /// Bytes of its reply.
     pub reply_len: u32,
-    pub reserved: u32,
+    /// Of a carried message: the [`Step`] that it waits for when it comes, or when it leaves. Else 0.
+    pub pending: u32,
+    /// Sites passed before this one.
+    pub hops: u32,
+    /// Steps at which its visit ends.
+    pub steps_end: u32,
+    /// What its ops may do, a byte per region.
+    pub rights: u64,
 }
 
 /// Lane state: arguments taken in, no step run.
@@ -68,7 +75,9 @@ pub struct Scratch {
     pub at: u32,
     /// Nonzero once the time budget is used up.
     pub over: u32,
-    pub reserved: [u32; 7],
+    /// The answer's kind.
+    pub kind: u32,
+    pub reserved: [u32; 6],
     /// Clock at the first look at it; zero before.
     pub started: u64,
     /// Target of barriers.
