@@ -51,6 +51,10 @@ pub struct ClientStats {
     pub elsewhere: u64,
     /// Answers "the host's time was up" to reading calls: asked again later.
     pub out_of_time: u64,
+    /// Answers "its steps are used up": asked again as a Continue.
+    pub continued: u64,
+    /// Messages that home gave back, to go on with: sent home again.
+    pub pushbacks: u64,
     /// Answers "another handler version serves": asked again with that one.
     pub version_retries: u64,
     /// Times a function's version was corrected.

@@ -41,7 +41,9 @@ fn serves_what_the_configuration_says() {
     assert_eq!((status.adopted, status.pid, status.apps[0].sessions), (false, instance.pid(), 1));
     let AdminReply::Inspection(inspection) = instance.done(AdminRequest::Inspect) else { panic!("no inspection") };
     let roles: Vec<_> = inspection.programs.iter().map(|program| program.role.as_str()).collect();
-    assert_eq!(roles, ["kv/echo v1 (xdp)", "kv/echo v1 (tc)", "kv/counter v1 (xdp)", "kv/counter v1 (tc)"]);
+    let hooks = ["xdp", "xdp, continues", "tc", "tc, continues"];
+    let expected = ["echo", "counter"].map(|name| hooks.map(|hook| format!("kv/{name} v1 ({hook})")));
+    assert_eq!(roles, expected.concat());
     assert!(inspection.maps.iter().any(|map| map.role == "region kv/store" && map.btf), "{inspection:?}");
     let AdminReply::Findings(findings) = instance.done(AdminRequest::Doctor) else { panic!("no findings") };
     assert!(findings.iter().any(|finding| finding.check == "functions" && finding.verdict == Verdict::Good));

@@ -2,6 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use naam_abi::wire::{Carried, Message};
+
 use super::Slot;
 use crate::list::Lists;
 
@@ -35,6 +37,27 @@ pub(super) struct Call {
     pub stamp: u32,
     pub slot: Option<Slot>,
     pub deadline: u64,
+    /// Sent as a Continue, so that home may give it back instead of ending it for its budget.
+    pub continues: bool,
+    /// What it carries, once it has been cut. The only thing that is allocated for a call.
+    pub cargo: Option<Box<Cargo>>,
+}
+
+/// A carried message as it travels.
+#[derive(Debug)]
+pub(super) struct Cargo {
+    /// Its part of the header.
+    pub header: Message,
+    /// Its parts, as they lie in the room.
+    pub body: Vec<u8>,
+}
+
+impl Cargo {
+    pub(super) fn new(carried: &Carried<'_>, hops: u8) -> Box<Self> {
+        let mut header = Message { hops, ..Message::default() };
+        carried.fill(&mut header);
+        Box::new(Self { header, body: carried.body().to_vec() })
+    }
 }
 
 pub(super) struct Calls {
@@ -66,6 +89,8 @@ impl Calls {
             stamp: 0,
             slot: None,
             deadline: 0,
+            continues: false,
+            cargo: None,
         };
         Self {
             entries: (0..window as u32).map(entry).collect(),
@@ -120,6 +145,8 @@ impl Calls {
             stamp: call.stamp,
             slot,
             deadline,
+            continues: false,
+            cargo: None,
         };
         let at = index as usize * self.args_max;
         self.args[at..at + args.len()].copy_from_slice(args);
@@ -132,6 +159,7 @@ impl Calls {
         debug_assert_ne!(call.phase, Phase::Free);
         call.phase = Phase::Free;
         call.answered = answered;
+        call.cargo = None;
         self.free.push_front(FREE, index);
         call.slot.take()
     }

@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use naam_abi::limits::{ARGS_BYTES, DATAGRAM_BYTES, FUNCTIONS_MAX, MESSAGES_MAX, REPLY_BYTES, SHARDS_MAX};
 use naam_abi::tables::Site;
-use naam_abi::wire::{HEADER_BYTES, MESSAGE_BYTES, padded};
+use naam_abi::wire::{Carried, HEADER_BYTES, MESSAGE_BYTES, padded};
 
 use crate::error::{CallError, SubmitError};
 use crate::rtt::Backoff;
 use crate::session::{FunctionInfo, SessionInfo};
 use crate::slots::{Slot, Slots};
 use crate::stats::ClientStats;
-use calls::{Calls, Phase};
+use calls::{Calls, Cargo, Phase};
 use pack::Bins;
 
 /// How a client behaves.
@@ -289,6 +289,11 @@ impl Core {
     /// # Errors
     /// [`SubmitError::Busy`] and [`SubmitError::NoSlot`] pass; the others will not.
     pub fn submit(&mut self, call: &Call<'_>, now: u64) -> Result<Ticket, SubmitError> {
+        self.enter(call, now, 0)
+    }
+
+    /// Takes a call with room for at least `room_min` bytes.
+    fn enter(&mut self, call: &Call<'_>, now: u64, room_min: u16) -> Result<Ticket, SubmitError> {
         let number = call.function.number;
         let known = self.functions.get(usize::from(number)).copied().flatten();
         let Known { info, .. } = known.ok_or(SubmitError::NoFunction { number })?;
@@ -301,7 +306,7 @@ impl Core {
             return Err(SubmitError::ArgsTooLong { len: call.args.len(), max: self.calls.args_max() });
         }
         let reply = usize::from(call.reply_room.unwrap_or(info.reply_max)).min(REPLY_BYTES);
-        let room = padded(call.args.len().max(reply));
+        let room = padded(call.args.len().max(reply).max(room_min.into()));
         if HEADER_BYTES + MESSAGE_BYTES + room > self.max_payload {
             return Err(SubmitError::RoomTooLong { room, max: self.max_payload });
         }
@@ -323,6 +328,25 @@ impl Core {
         self.bins.queue(index, &self.calls[index], self.max_payload, now);
         self.stats.submitted += 1;
         Ok(self.ticket(index))
+    }
+
+    /// Takes a message that was cut elsewhere: it goes home as a Continue, where its next op is performed. Its
+    /// arguments are those it carries. A writing function's gets a slot like any other call: it must not have been sent
+    /// before, or it could run twice.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_carried(&mut self, call: &Call<'_>, carried: &Carried<'_>, now: u64) -> Result<Ticket, SubmitError> {
+        if HEADER_BYTES + MESSAGE_BYTES + carried.room() > self.max_payload {
+            return Err(SubmitError::RoomTooLong { room: carried.room(), max: self.max_payload });
+        }
+        let room = carried.room() as u16;
+        let ticket = self.enter(&Call { args: &[], reply_room: Some(0), ..*call }, now, room)?;
+        let index = self.calls.index_of(ticket.request);
+        let call = &mut self.calls[index];
+        call.continues = true;
+        call.cargo = Some(Cargo::new(carried, 0));
+        Ok(ticket)
     }
 
     /// Ends every call, because nothing will be sent or received any more.

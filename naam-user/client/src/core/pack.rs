@@ -117,12 +117,17 @@ impl Core {
         let version = self.functions[usize::from(function)].map_or(0, |Known { version, .. }| version);
         let mut len = HEADER_BYTES;
         let mut count = 0;
+        let mut kind = Kind::Request;
         while usize::from(count) < self.bins.messages_max
             && let Some(index) = self.bins.queues.front(bin)
         {
             let bytes = message_bytes(&self.calls[index]);
             if len + bytes > self.max_payload {
                 break;
+            }
+            if self.calls[index].continues {
+                // The others of the datagram begin there as they would anywhere.
+                kind = Kind::Continue;
             }
             self.bins.queues.remove(index);
             self.bins.bins[bin as usize].bytes -= bytes;
@@ -131,7 +136,7 @@ impl Core {
             count += 1;
         }
         self.bins.rotate(bin, self.max_payload, now);
-        self.write_header(function, shard, version, count, &mut buffer[..len]);
+        self.write_header(kind, function, shard, version, count, &mut buffer[..len]);
         self.stats.datagrams += 1;
         self.stats.bytes += len as u64;
         Some(Outgoing { port: self.session.port(shard), len })
@@ -154,35 +159,37 @@ impl Core {
         call.stamp =
             if call.attempts > 1 && now as u32 == call.stamp { call.stamp.wrapping_add(1) } else { now as u32 };
         let (slot, sequence) = call.slot.as_ref().map_or((0, 0), |slot| (slot.number, slot.sequence));
+        let carried = call.cargo.as_ref().map(|cargo| cargo.header);
+        let fresh = Message { arg_len: call.arg_len, ..Message::default() };
         let message = Message {
             request: call.request,
             sequence,
             slot,
-            arg_len: call.arg_len,
             room: call.room,
             sent: call.stamp,
-            ..Message::default()
+            ..carried.unwrap_or(fresh)
         };
         self.stats.messages += 1;
         self.stats.retries += u64::from(call.attempts > 1);
         let retry = now.saturating_add(self.backoff.delay(call.attempts));
         self.timers.set(index, retry.min(call.deadline));
         message.encode(out);
-        let args = self.calls.args(index);
+        let call = &self.calls[index];
+        let args = call.cargo.as_ref().map_or_else(|| self.calls.args(index), |cargo| &cargo.body);
         let (filled, padding) = out[MESSAGE_BYTES..].split_at_mut(args.len());
         filled.copy_from_slice(args);
         // The buffer's old bytes are nobody else's business.
         padding.fill(0);
     }
 
-    fn write_header(&mut self, function: u16, shard: u16, version: u16, count: u8, datagram: &mut [u8]) {
+    fn write_header(&mut self, kind: Kind, function: u16, shard: u16, version: u16, count: u8, datagram: &mut [u8]) {
         self.nonce += 1;
         let key = match self.session.integrity {
             Integrity::Off => 0,
             Integrity::Tagged { id, .. } => id,
         };
         let mut header = Header {
-            kind: Kind::Request,
+            kind,
             flags: 0,
             count,
             app: self.session.app,

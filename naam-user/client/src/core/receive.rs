@@ -1,10 +1,12 @@
 //! Answers find their calls.
 
-use naam_abi::limits::STEPS_MAX;
-use naam_abi::tables::Site;
-use naam_abi::wire::{self, Header, Kind, MESSAGE_DUPLICATE, Message, Status};
+use naam_abi::limits::{STATE_BYTES, STEPS_MAX};
+use naam_abi::tables::{RIGHT_READ, Site};
+use naam_abi::wire::{
+    self, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_DUPLICATE, Message, Status,
+};
 
-use super::calls::Phase;
+use super::calls::{Cargo, Phase};
 use super::{Completion, Core, Placement, Reply};
 use crate::error::CallError;
 use crate::session::Integrity;
@@ -17,7 +19,7 @@ impl Core {
             self.stats.malformed += 1;
             return;
         };
-        if !matches!(header.kind, Kind::Reply | Kind::Error) {
+        if !matches!(header.kind, Kind::Reply | Kind::Pushback | Kind::Error) {
             self.stats.unexpected += 1;
             return;
         }
@@ -87,7 +89,24 @@ impl Core {
         if !std::mem::replace(sampled, true) && newest {
             self.backoff.sample(u64::from((now as u32).wrapping_sub(message.sent)));
         }
+        if header.kind == Kind::Pushback && message.flags & MESSAGE_CARRIED != 0 {
+            match Carried::decode(message, room) {
+                Ok(carried) => self.go_on(index, &carried, message.hops, newest, now),
+                Err(_) => self.stats.malformed += 1,
+            }
+            return;
+        }
         match status {
+            Status::Budget if newest && self.may_continue(index, message) => {
+                // Room for whatever it will carry, as far as the path allows.
+                let most = self.max_payload - HEADER_BYTES - MESSAGE_BYTES;
+                let call = &mut self.calls[index];
+                let wanted = Carried::bytes(call.arg_len.into(), STATE_BYTES / 8, call.room.into());
+                call.room = call.room.max(wanted.min(most) as u16);
+                call.continues = true;
+                self.stats.continued += 1;
+                self.send_again(index, now);
+            }
             Status::Version | Status::Elsewhere | Status::Running | Status::Budget
                 if status != Status::Budget || self.ran_out_of_time(call.function, message) =>
             {
@@ -116,6 +135,33 @@ impl Core {
                 self.end(index, true, Err(CallError::Refused { status, code: message.code, may_have_run }), done);
             }
         }
+    }
+
+    /// Takes a message that home has given back over, and sends it home once more, under the slot and sequence that it
+    /// had: whichever of its copies comes first runs. An answer to an earlier attempt, or one that is not further, is late.
+    fn go_on(&mut self, index: u32, carried: &Carried<'_>, hops: u8, newest: bool, now: u64) {
+        let call = &mut self.calls[index];
+        let further = call.cargo.as_ref().is_none_or(|cargo| cargo.header.steps < carried.steps());
+        if !newest || !further || call.phase != Phase::Sent {
+            self.stats.late += 1;
+            return;
+        }
+        self.stats.pushbacks += 1;
+        call.continues = true;
+        call.cargo = Some(Cargo::new(carried, hops));
+        self.send_again(index, now);
+    }
+
+    /// Whether a call that used up a visit's steps goes on if it is sent as a Continue: its session must have by itself
+    /// the rights that it has through handlers. If it has had an effect, its slot will answer as before.
+    fn may_continue(&self, index: u32, message: &Message) -> bool {
+        let call = &self.calls[index];
+        let fresh = call.phase == Phase::Sent && !call.continues && message.flags & MESSAGE_DUPLICATE == 0;
+        let writes = self.functions[usize::from(call.function)].is_some_and(|known| known.info.writes);
+        let counts = if writes { u8::MAX } else { RIGHT_READ };
+        let regions = &self.session.regions;
+        let has_rights = regions.values().all(|region| region.handler_rights & !region.raw_rights & counts == 0);
+        fresh && u32::from(message.steps) >= STEPS_MAX && !regions.is_empty() && has_rights
     }
 
     /// Whether a message that is over its budget may find more of it next time: it only reads, and the host's time

@@ -1,0 +1,219 @@
+//! Carried messages in the core: given back by home, they go home again as they are, until they have an end.
+
+use naam_abi::handler::Step;
+use naam_abi::limits::STEPS_MAX;
+use naam_abi::siphash::PUBLIC_KEY;
+use naam_abi::tables::{RIGHT_ALL, RIGHT_READ};
+use naam_abi::wire::{
+    self, CARRIED_BYTES_MAX, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_SERVED,
+    Message, Status,
+};
+use naam_client::{Call, CallError, Core, Function, FunctionInfo, Options, RegionInfo, SessionInfo, SubmitError};
+use naam_handler::native;
+
+/// Read-only.
+const READ: u16 = 16;
+/// Writing.
+const WRITE: u16 = 17;
+/// Bytes of arguments.
+const ARGS: usize = 16;
+const NOW: u64 = 1_000_000_000;
+const MS: u64 = 1_000_000;
+
+/// A session with one region, which it may read by itself.
+fn session(handler_rights: u8, raw_rights: u8) -> SessionInfo {
+    let mut session = SessionInfo::new([127, 0, 0, 1].into(), 3, 77);
+    for (name, number, writes) in [("read", READ, false), ("write", WRITE, true)] {
+        session.functions.insert(name.to_owned(), FunctionInfo { number, version: 1, writes, reply_max: 48 });
+    }
+    let info = RegionInfo { index: 0, bytes: 4096, value_len: 4096, handler_rights, raw_rights };
+    session.regions.insert("store".to_owned(), info);
+    session
+}
+
+fn core(session: SessionInfo) -> Core {
+    Core::new(session, &Options::default(), 1472, NOW)
+}
+
+fn call(function: u16, args: &[u8; ARGS]) -> Call<'_> {
+    Call::new(Function { number: function }, args)
+}
+
+/// The next datagram: its header, its one message, and its bytes.
+fn sent(core: &mut Core, now: u64) -> Option<(Header, Message, Vec<u8>)> {
+    let mut buffer = vec![0; 1472];
+    let len = core.transmit(now, &mut buffer)?.len;
+    buffer.truncate(len);
+    let (header, mut messages) = wire::parse(&buffer).unwrap();
+    let (message, _) = messages.next().unwrap().unwrap();
+    Some((header, message, buffer))
+}
+
+type Outcome = Result<Vec<u8>, CallError>;
+
+fn arrive(core: &mut Core, bytes: &[u8], now: u64) -> Vec<Outcome> {
+    let mut ends = Vec::new();
+    core.receive(now, bytes, &mut |end| ends.push(end.outcome.map(|reply| reply.bytes.to_vec())));
+    ends
+}
+
+/// The answer to a datagram of one message.
+fn answer(sent: &[u8], kind: Kind, edit: impl FnOnce(&mut Message, &mut [u8])) -> Vec<u8> {
+    let mut bytes = sent.to_vec();
+    let mut header = Header::decode(&bytes).unwrap();
+    let mut message = Message::decode(&bytes[HEADER_BYTES..]).unwrap();
+    edit(&mut message, &mut bytes[HEADER_BYTES + MESSAGE_BYTES..]);
+    message.encode(&mut bytes[HEADER_BYTES..]);
+    header.kind = kind;
+    header.encode(&mut bytes);
+    header.tag = wire::tag(PUBLIC_KEY, &bytes);
+    header.encode(&mut bytes);
+    bytes
+}
+
+/// A Pushback of it, cut after `steps` steps; the first word of state tells it.
+fn pushback(sent: &[u8], steps: u32) -> Vec<u8> {
+    answer(sent, Kind::Pushback, |message, room| {
+        let mut buffer = [0; CARRIED_BYTES_MAX];
+        let carried = cut(steps, &mut buffer);
+        carried.fill(message);
+        message.hops += 1;
+        room[..carried.body().len()].copy_from_slice(carried.body());
+    })
+}
+
+fn cut(steps: u32, buffer: &mut [u8; CARRIED_BYTES_MAX]) -> Carried<'_> {
+    let mut m = native::request(&[3; ARGS]);
+    m.state[0] = steps.into();
+    m.reply_max = 48;
+    Carried::cut(&m, Step::Read, steps, 1, buffer).expect("carried")
+}
+
+fn done(sent: &[u8]) -> Vec<u8> {
+    answer(sent, Kind::Reply, |message, room| {
+        message.flags = MESSAGE_SERVED;
+        message.reply_len = 8;
+        room[..8].fill(9);
+    })
+}
+
+fn over_budget(sent: &[u8], steps: u32) -> Vec<u8> {
+    answer(sent, Kind::Reply, |message, _| {
+        (message.flags, message.status, message.steps) = (MESSAGE_SERVED, Status::Budget as u16, steps as u8);
+    })
+}
+
+/// Out of steps, a call goes on by Continues under its own slot and sequence, and its user sees one answer.
+#[test]
+fn calls_out_of_steps_go_on_at_home() {
+    for function in [READ, WRITE] {
+        let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+        core.submit(&call(function, &[3; ARGS]), NOW).unwrap();
+        let (header, first, bytes) = sent(&mut core, NOW).unwrap();
+        assert_eq!(header.kind, Kind::Request);
+        assert_eq!(arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS), []);
+        let identity = |message: &Message| (message.request, message.slot, message.sequence);
+        let (header, fresh, bytes) = sent(&mut core, NOW + MS).unwrap();
+        assert_eq!((header.kind, fresh.flags, identity(&fresh)), (Kind::Continue, 0, identity(&first)));
+        assert!(usize::from(fresh.room) >= Carried::bytes(ARGS, 16, 48), "room for what it will carry");
+        let mut last = bytes;
+        for visit in 1..4 {
+            let now = NOW + (1 + u64::from(visit)) * MS;
+            let back = pushback(&last, visit * STEPS_MAX);
+            assert_eq!(arrive(&mut core, &back, now), []);
+            let (header, message, bytes) = sent(&mut core, now).unwrap();
+            assert_eq!((header.kind, message.flags), (Kind::Continue, MESSAGE_CARRIED));
+            assert_eq!((identity(&message), message.hops), (identity(&first), visit as u8));
+            let room = &bytes[HEADER_BYTES + MESSAGE_BYTES..];
+            let carried = Carried::decode(&message, room).unwrap();
+            assert_eq!((u32::from(carried.steps()), carried.args()), (visit * STEPS_MAX, &[3; ARGS][..]));
+            assert_eq!(carried.state(), u64::from(visit * STEPS_MAX).to_le_bytes());
+            // A copy of the same changes nothing.
+            assert_eq!((arrive(&mut core, &back, now), sent(&mut core, now).is_none()), (vec![], true));
+            last = bytes;
+        }
+        assert_eq!(arrive(&mut core, &done(&last), NOW + 9 * MS), [Ok(vec![9; 8])]);
+        let stats = core.stats();
+        assert_eq!((stats.continued, stats.pushbacks, stats.late, stats.in_flight), (1, 3, 3, 0));
+    }
+}
+
+/// Nobody answers: the same message goes again, with what it carries.
+#[test]
+fn lost_continues_are_repeated_as_they_are() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    core.submit(&call(WRITE, &[3; ARGS]), NOW).unwrap();
+    let (_, _, bytes) = sent(&mut core, NOW).unwrap();
+    arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS);
+    let (_, _, bytes) = sent(&mut core, NOW + MS).unwrap();
+    arrive(&mut core, &pushback(&bytes, 40), NOW + 2 * MS);
+    let (_, first, one) = sent(&mut core, NOW + 2 * MS).unwrap();
+    core.tick(NOW + 500 * MS, &mut |_| panic!("it has time left"));
+    let (_, second, two) = sent(&mut core, NOW + 500 * MS).unwrap();
+    assert_eq!(Message { sent: 0, ..first }, Message { sent: 0, ..second });
+    let room = HEADER_BYTES + MESSAGE_BYTES;
+    assert_eq!(one[room..], two[room..]);
+    // The answer to the first attempt ends it all the same.
+    assert_eq!(arrive(&mut core, &done(&one), NOW + 501 * MS), [Ok(vec![9; 8])]);
+}
+
+/// Without the rights that carried messages take, the budget is the end; so it is for a Continue.
+#[test]
+fn sessions_without_raw_rights_see_no_difference() {
+    let over = Err(CallError::Refused { status: Status::Budget, code: 0, may_have_run: true });
+    for (function, handler, raw) in [(READ, RIGHT_ALL, 0), (WRITE, RIGHT_ALL, RIGHT_READ), (READ, RIGHT_READ, 6)] {
+        let mut core = core(session(handler, raw));
+        core.submit(&call(function, &[3; ARGS]), NOW).unwrap();
+        let (_, _, bytes) = sent(&mut core, NOW).unwrap();
+        assert_eq!(arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS), std::slice::from_ref(&over));
+    }
+    let mut core = core(session(RIGHT_ALL, RIGHT_READ));
+    core.submit(&call(READ, &[3; ARGS]), NOW).unwrap();
+    let (_, _, bytes) = sent(&mut core, NOW).unwrap();
+    arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS);
+    let (_, _, bytes) = sent(&mut core, NOW + MS).unwrap();
+    assert_eq!(arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + 2 * MS), [over]);
+}
+
+/// A message that an engine has cut goes home under a slot of its own.
+#[test]
+fn messages_cut_elsewhere_go_home() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    let mut buffer = [0; CARRIED_BYTES_MAX];
+    let carried = cut(7, &mut buffer);
+    let none = [0; ARGS];
+    core.submit_carried(&call(WRITE, &none), &carried, NOW).unwrap();
+    let (header, message, bytes) = sent(&mut core, NOW).unwrap();
+    assert_eq!((header.kind, message.sequence, message.steps), (Kind::Continue, 1, 7));
+    assert_eq!(Carried::decode(&message, &bytes[HEADER_BYTES + MESSAGE_BYTES..]), Ok(carried));
+    assert_eq!(arrive(&mut core, &done(&bytes), NOW + MS), [Ok(vec![9; 8])]);
+    let mut large = native::request(&[0; 1088]);
+    large.reply_len = 1024;
+    let mut buffer = [0; CARRIED_BYTES_MAX];
+    let carried = Carried::cut(&large, Step::Read, 1, 16, &mut buffer).expect("carried");
+    let refused = core.submit_carried(&call(READ, &none), &carried, NOW);
+    assert_eq!(refused, Err(SubmitError::RoomTooLong { room: CARRIED_BYTES_MAX, max: 1472 }));
+}
+
+/// A Pushback that contradicts itself, or carries nothing, is no answer.
+#[test]
+fn malformed_pushbacks_are_counted() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    core.submit(&call(READ, &[3; ARGS]).reply_room(240), NOW).unwrap();
+    let (_, _, bytes) = sent(&mut core, NOW).unwrap();
+    let lie = |edit: fn(&mut Message)| answer(&pushback(&bytes, 40), Kind::Pushback, |message, _| edit(message));
+    let lies: [fn(&mut Message); 5] = [
+        |message| message.step = 0,
+        |message| message.step = 5,
+        |message| message.state_len = 17,
+        |message| message.reply_max = 129,
+        |message| message.reply_len = 49,
+    ];
+    for (i, edit) in (1..).zip(lies) {
+        assert_eq!(arrive(&mut core, &lie(edit), NOW + i), []);
+        assert_eq!((core.stats().malformed, core.stats().pushbacks), (i, 0));
+    }
+    // In a Reply the flag means nothing that could be gone on with.
+    let reply = answer(&done(&bytes), Kind::Pushback, |_, _| ());
+    assert_eq!(arrive(&mut core, &reply, NOW + 9), [Ok(vec![9; 8])], "served messages of a Pushback are answers");
+}
