@@ -286,3 +286,24 @@ fn failures_have_exit_codes_and_reasons() {
     assert_eq!(naam.run("check --builtin mica_set --kernel").status.code(), Some(0));
     assert_eq!(naam.code("bench ycsb --workload Q").0, Some(2));
 }
+
+#[test]
+fn a_tree_is_loaded_by_its_owner_and_read_over_the_network() {
+    let naam = Naam::start("b");
+    naam.ok(&format!("attach {DEVICE} --hook xdp"));
+    naam.ok("app add sorted");
+    naam.ok("region create sorted tree 16MiB");
+    for name in ["cell_get", "cell_scan"] {
+        naam.ok(&format!("handler load --app sorted --builtin {name}"));
+    }
+    let reads = naam.json("bench cell --app sorted --records 20000 --seconds 0.5 --warmup 0 --verify");
+    assert!(reads["ops_total"].as_u64().unwrap() > 0 && reads["height"].as_u64().unwrap() >= 3, "{reads}");
+    assert_eq!((&reads["errors"], &reads["records"]), (&0.into(), &20_000.into()), "{reads}");
+    let scans = naam.json("bench cell --app sorted --workload E --records 20000 --seconds 0.5 --warmup 0");
+    assert!(scans["scanned"].as_u64().unwrap() > scans["ops_total"].as_u64().unwrap(), "{scans}");
+    assert!(scans["errors"] == 0 && scans["nodes"].as_u64() > reads["nodes"].as_u64(), "{scans}");
+    // Another's region is not overwritten.
+    naam.ok("store format --app kv");
+    let (code, text) = naam.code("bench cell --app kv");
+    assert!(code == Some(1) && text.contains("--force"), "{code:?} {text}");
+}

@@ -136,7 +136,7 @@ fn scans_are_ordered_complete_and_of_one_publication() {
                 for number in first..first + 100 {
                     if number % 2 == 0 {
                         batch.insert(&number.to_be_bytes(), &tagged(number, version * 3)).unwrap();
-                    } else if next(&mut random) % 2 == 0 {
+                    } else if next(&mut random).is_multiple_of(2) {
                         batch.insert(&number.to_be_bytes(), &[0; 24]).unwrap();
                     } else {
                         batch.delete(&number.to_be_bytes()).unwrap();
@@ -202,7 +202,7 @@ fn interleaved(
         }) {
             return (status, visit.message().clone());
         }
-        if next(random) % 150 == 0 {
+        if next(random).is_multiple_of(150) {
             writer(random);
         }
     }
@@ -236,7 +236,7 @@ fn words_of_two_times_are_noticed_in_any_order() {
         if let Ok((entries, ..)) = entries(status, &m) {
             let keys = entries.iter().map(|(key, _)| u64::from_be_bytes(key[..].try_into().unwrap()));
             let even: Vec<_> = keys.clone().filter(|key| key % 2 == 0).collect();
-            let last = keys.last().unwrap_or(number);
+            let last = keys.max().unwrap_or(number);
             assert_eq!(even, (number..=last).step_by(2).collect::<Vec<_>>());
             for (key, value) in &entries {
                 let key = u64::from_be_bytes(key[..].try_into().unwrap());

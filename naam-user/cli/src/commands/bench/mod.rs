@@ -1,5 +1,6 @@
 //! `naam bench`: load on a store, measured.
 
+mod cell;
 mod phases;
 mod report;
 mod target;
@@ -23,12 +24,16 @@ use phases::Bench;
 pub enum Command {
     /// Fill a MICA store and run a YCSB workload on it
     Ycsb(Ycsb),
+    /// Fill a Cell B-tree as its owner, on its host, as root, and run YCSB C or E on it over the network
+    Cell(cell::Cell),
 }
 
 impl Command {
     pub fn run(self, global: &Global, output: Output) -> anyhow::Result<()> {
-        let Self::Ycsb(ycsb) = self;
-        ycsb.run(global, output)
+        match self {
+            Self::Ycsb(ycsb) => ycsb.run(global, output),
+            Self::Cell(cell) => cell.run(global, output),
+        }
     }
 }
 

@@ -267,7 +267,7 @@ fn difference(app: &Name, before: &[Counters], after: &[Counters]) -> Counted {
 }
 
 /// A line on standard error that changes; hidden unless that is a terminal.
-fn live(what: &str) -> ProgressBar {
+pub fn live(what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -275,7 +275,7 @@ fn live(what: &str) -> ProgressBar {
     ProgressBar::new_spinner().with_style(style).with_message(what.to_owned())
 }
 
-fn line(what: &str, progress: &Progress) -> String {
+pub fn line(what: &str, progress: &Progress) -> String {
     let Progress { elapsed, warm, ended, ops_per_s, failed, lost, wrong } = progress;
     let warm = if *warm { "" } else { ", warming up" };
     format!(
