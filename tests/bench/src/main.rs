@@ -11,6 +11,7 @@ mod meter;
 mod mica;
 mod network;
 mod shell;
+mod site;
 
 /// Measures NAAM against baselines, in turns, in one process.
 #[derive(Debug, Parser)]
@@ -31,7 +32,7 @@ type Group = fn(&dyn Fn(&str) -> bool, usize) -> Result<Vec<Row>>;
 fn main() -> Result<()> {
     let options = Options::parse();
     let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|prefix| name.starts_with(prefix));
-    let groups: [Group; 4] = [shell::benches, mica::benches, cell::benches, network::benches];
+    let groups: [Group; 5] = [shell::benches, mica::benches, site::benches, cell::benches, network::benches];
     let mut rows = Vec::new();
     for group in groups {
         rows.extend(group(&wanted, options.runs)?);

@@ -20,7 +20,7 @@ const GET: u16 = 16;
 const SET: u16 = 17;
 /// Key of 8 bytes, value of 16: an item is one cache line, as in MICA's own "tiny" workload.
 const VALUE_BYTES: usize = 16;
-const REPLY_BYTES: usize = 8 + VALUE_BYTES;
+pub const REPLY_BYTES: usize = 8 + VALUE_BYTES;
 const TABLE_BYTES: u32 = 64 << 20;
 const HOT_KEYS: u64 = 256;
 /// Messages of a datagram out of the cache.
@@ -28,15 +28,15 @@ const BATCH: u32 = 16;
 /// Datagrams of a run out of the cache: together they touch far more than a cache holds.
 const DATAGRAMS: usize = 3_000;
 
-struct Store {
-    bench: Bench,
-    geometry: Geometry,
-    _region: Map,
+pub struct Store {
+    pub bench: Bench,
+    pub geometry: Geometry,
+    pub region: Map,
 }
 
 impl Store {
     /// A 64 MiB store with `keys` keys.
-    fn new(flags: u32, keys: u64) -> Result<Self> {
+    pub fn new(flags: u32, keys: u64) -> Result<Self> {
         let bench = repeatable();
         bench.app_with(APP, flags);
         let region = region(TABLE_BYTES, 1);
@@ -47,7 +47,7 @@ impl Store {
         let geometry = Geometry::plan(TABLE_BYTES.into(), 8, VALUE_BYTES as u64)?;
         let words = region.mmap()?;
         geometry.format(|at, word| words.store(at, word, Ordering::Relaxed).expect("inside the region"));
-        let store = Self { bench, geometry, _region: region };
+        let store = Self { bench, geometry, region };
         store.fill(keys)?;
         Ok(store)
     }
@@ -74,7 +74,8 @@ impl Store {
         Ok(())
     }
 
-    fn get(&self, keys: impl Iterator<Item = u64>) -> Vec<u8> {
+    /// A datagram that gets these keys.
+    pub fn get(&self, keys: impl Iterator<Item = u64>) -> Vec<u8> {
         let messages = keys
             .map(|key| {
                 let mut buffer = [0; args::GET_ARGS_MAX];
@@ -86,7 +87,7 @@ impl Store {
     }
 
     /// Whether every message of the datagram finds its value.
-    fn check(&self, frame: &[u8]) -> Result<()> {
+    pub fn check(&self, frame: &[u8]) -> Result<()> {
         let output = self.bench.send(frame);
         ensure!(output.retval == XDP_TX, "a GET got verdict {}", output.retval);
         let reply = Reply::read(&output.data[42..]);
