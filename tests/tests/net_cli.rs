@@ -163,6 +163,16 @@ fn everything_at(hook: &str, name: &str) {
         assert_eq!((&bench[phase]["ok"], &bench[phase]["mismatches"]), (&3000.into(), &0.into()), "{bench}");
     }
     assert_eq!((&bench["errors"], &bench["transport"]), (&0.into(), &"af_xdp".into()), "{bench}");
+
+    naam.ok("handler onesided --app kv");
+    let bench = naam.json(
+        "bench ycsb --app kv --workload B --records 3000 --skip-load --seconds 0.5 --warmup 0 --verify --site client",
+    );
+    let (site, sites) = (&bench["client_site"], &bench["sites"]);
+    assert!(sites["client"].as_u64().unwrap() > sites["host"].as_u64().unwrap(), "reads run here: {bench}");
+    assert!(sites["host"].as_u64().unwrap() > 0 && bench["errors"] == 0, "writes run there: {bench}");
+    assert_eq!((&site["ended_here"], &site["sent_home"]), (&sites["client"], &0.into()), "{bench}");
+    assert_eq!(&bench["read_back_after"]["mismatches"], 0, "{bench}");
     assert!(fs::read_to_string(hgrm).unwrap().contains("#[Max"));
 
     let (data, json) = (naam.path("data.tsv"), naam.path("bench.json"));

@@ -157,7 +157,7 @@ impl Request {
         let rights = operation.as_ref().map(Operation::rights).into_iter().collect();
         let Connected { client, lease, reason } = match self.site {
             SiteChoice::Host => self.connect.open_with(global, &Options::default(), rights)?,
-            choice => site::open(&self.connect, global, rights, choice == SiteChoice::Client)?,
+            choice => site::open(&self.connect, global, &Options::default(), rights, choice == SiteChoice::Client)?,
         };
         tracing::info!(transport = client.transport_name(), reason, "connected");
         let mut reply_room = self.reply;

@@ -23,10 +23,15 @@ pub enum SiteChoice {
 
 /// Opens a session that may READ every region one-sidedly, besides the rights `wanted`. If that is not allowed: fails if it is
 /// `needed`, and otherwise does without.
-pub fn open(connect: &Connect, global: &Global, wanted: Vec<RegionRights>, needed: bool) -> anyhow::Result<Connected> {
-    let options = Options::default();
+pub fn open(
+    connect: &Connect,
+    global: &Global,
+    options: &Options,
+    wanted: Vec<RegionRights>,
+    needed: bool,
+) -> anyhow::Result<Connected> {
     // A session tells which regions there are.
-    let plain = connect.open_with(global, &options, wanted.clone())?;
+    let plain = connect.open_with(global, options, wanted.clone())?;
     let read = Rights { read: true, ..Rights::NONE };
     let rights = plain.lease.grant().regions.iter().map(|granted| {
         let mut rights = granted.rights.clone();
@@ -38,10 +43,10 @@ pub fn open(connect: &Connect, global: &Global, wanted: Vec<RegionRights>, neede
         return Ok(plain);
     }
     drop(plain);
-    match connect.open_with(global, &options, rights) {
+    match connect.open_with(global, options, rights) {
         Err(error) if !needed => {
             tracing::info!(%error, "calls run at the host");
-            connect.open_with(global, &options, wanted)
+            connect.open_with(global, options, wanted)
         }
         opened => opened,
     }
@@ -56,14 +61,29 @@ pub fn learned(
     call: &Call<'_>,
     choice: SiteChoice,
 ) -> anyhow::Result<SiteClient> {
-    let placement = if choice == SiteChoice::Client { Placement::Client } else { Placement::Hint };
-    if placement == Placement::Hint
+    if choice == SiteChoice::Auto
         && let Some(read) = client.function(onesided::NAMES[usize::from(onesided::READ)])
     {
         // Its answer brings the hint, whatever it says of the word.
         let args = onesided::read_args(0, 0, 8);
         let _ = client.call(&Call { function: read, args: &args, reply_room: Some(8), ..*call });
     }
+    over(client, lease, control, function, choice)
+}
+
+/// A client that knows the handler of `function`, if it may run here.
+pub fn over(
+    client: Client,
+    lease: &Lease,
+    control: &Control,
+    function: &str,
+    choice: SiteChoice,
+) -> anyhow::Result<SiteClient> {
+    let placement = match choice {
+        SiteChoice::Host => return Ok(SiteClient::new(client, Placement::Host)),
+        SiteChoice::Client => Placement::Client,
+        SiteChoice::Auto => Placement::Hint,
+    };
     let mut site = SiteClient::new(client, placement);
     for (name, listed, bytes) in lease.objects(control, |name| name == function)? {
         match site.learn(&name, &listed.sha256, &bytes) {

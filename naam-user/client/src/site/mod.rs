@@ -66,6 +66,13 @@ pub struct SiteTicket {
     generation: u32,
 }
 
+impl SiteTicket {
+    /// Below the client's window; no other call in flight has the same.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// The end of a call: every ticket gets exactly one.
 #[derive(Clone, Copy, Debug)]
 pub struct SiteCompletion<'a> {
@@ -204,6 +211,10 @@ impl SiteClient {
     /// # Errors
     /// As [`Client::submit`].
     pub fn submit(&mut self, call: &Call<'_>) -> Result<SiteTicket, SubmitError> {
+        let window = self.client.core().window();
+        if self.in_flight() >= window {
+            return Err(SubmitError::Busy { window });
+        }
         let session = self.client.core().session();
         let shard = call.shard.number(session.shards.min(SHARDS_MAX as u16));
         if self.site(call.function, shard) == Site::Client {
@@ -225,9 +236,6 @@ impl SiteClient {
 
     /// Begins a call here.
     fn begin(&mut self, call: &Call<'_>, shard: u16) -> Result<SiteTicket, SubmitError> {
-        if self.in_flight() >= self.client.core().window() {
-            return Err(SubmitError::Busy { window: self.client.core().window() });
-        }
         let program = Arc::clone(self.program(call.function).expect("it was found a moment ago"));
         let number = call.function.number;
         let info = self.client.core().info(call.function).ok_or(SubmitError::NoFunction { number })?;

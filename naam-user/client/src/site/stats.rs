@@ -26,3 +26,18 @@ pub struct SiteStats {
     /// Handler objects that were not what the daemon lists, or not admitted.
     pub refused_objects: u64,
 }
+
+impl SiteStats {
+    /// Adds another client's.
+    pub fn add(&mut self, other: &Self) {
+        self.begun_here += other.begun_here;
+        self.ended_here += other.ended_here;
+        self.ended_at_host += other.ended_at_host;
+        self.sent_home += other.sent_home;
+        self.without_right += other.without_right;
+        self.steps += other.steps;
+        self.reads += other.reads;
+        self.strange_reads += other.strange_reads;
+        self.refused_objects += other.refused_objects;
+    }
+}

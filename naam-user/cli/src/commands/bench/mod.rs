@@ -14,6 +14,7 @@ use naam_loadgen::records::VALUE_BYTES_MAX;
 use naam_loadgen::runner::{Arrivals, Load};
 use naam_loadgen::workload::Workload;
 
+use super::site::SiteChoice;
 use crate::client::{Connect, Way};
 use crate::failure::{Failure, Verdict};
 use crate::options::Global;
@@ -96,6 +97,9 @@ pub struct Ycsb {
     /// With --json: where to write it [default: standard output]
     #[arg(value_name = "FILE")]
     json_file: Option<PathBuf>,
+    /// Where reads run: at the host, here, or where the host says; writes run at the host
+    #[arg(long, default_value = "host")]
+    site: SiteChoice,
     #[command(flatten)]
     connect: Connect,
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use naam_client::site::SiteStats;
 use naam_control::Name;
 use naam_control::protocol::admin::Counters;
 use naam_control::protocol::{AdminReply, AdminRequest};
@@ -22,6 +23,8 @@ use naam_loadgen::target::TargetError;
 use super::Ycsb;
 use super::report::{Clients, Data, Phase, Report};
 use super::target::{Plan, StoreTarget, Totals};
+use crate::client::Connected;
+use crate::commands::site::{self, SiteChoice};
 use crate::control::{Daemon, expect_reply};
 use crate::failure::Failure;
 use crate::mica::{self, Functions, require};
@@ -98,6 +101,12 @@ impl<'a> Bench<'a> {
             summary.sites.insert("host".to_owned(), messages);
             summary.drops = drops;
         }
+        if let Some(site) = &clients.client_site {
+            // The host's kernel counts the READs as well; here are operations, by where they ended.
+            summary.sites = [("host", site.ended_at_host), ("client", site.ended_here)]
+                .map(|(site, operations)| (site.to_owned(), operations))
+                .into();
+        }
         Ok(Report {
             hgrm: hgrm(&result.stats.latency_ns(), US),
             summary,
@@ -115,7 +124,8 @@ impl<'a> Bench<'a> {
 
     /// Runs a phase, and takes what clients and datapath counted meanwhile.
     fn measured(&self, name: &str, phase: impl FnOnce() -> anyhow::Result<RunResult>) -> anyhow::Result<Measured> {
-        *self.lock() = Clients::default();
+        let client_site = (self.ycsb.site != SiteChoice::Host).then(SiteStats::default);
+        *self.lock() = Clients { client_site, ..Clients::default() };
         let before = self.counters();
         let result = phase()?;
         let counted = before.zip(self.counters()).map(|(before, after)| difference(&self.app, &before, &after));
@@ -207,8 +217,12 @@ impl<'a> Bench<'a> {
 
     /// A client of its own for the calling thread.
     fn target(&self) -> anyhow::Result<StoreTarget> {
-        let connected = self.ycsb.connect.open(self.global, &self.ycsb.client_options())?;
-        let functions = Functions::of(&connected.client);
+        let (connect, options) = (&self.ycsb.connect, self.ycsb.client_options());
+        let Connected { client, lease, reason } = match self.ycsb.site {
+            SiteChoice::Host => connect.open(self.global, &options)?,
+            choice => site::open(connect, self.global, &options, vec![], choice == SiteChoice::Client)?,
+        };
+        let functions = Functions::of(&client);
         let plan = Plan {
             get: require(functions.get, "mica_get", &self.app)?,
             set: require(functions.set, "mica_set", &self.app)?,
@@ -216,10 +230,11 @@ impl<'a> Bench<'a> {
             value_max: self.value_max,
             timeout: self.ycsb.connect.timeout(),
         };
-        self.lock().transport(connected.client.transport_name(), &connected.reason);
+        self.lock().transport(client.transport_name(), &reason);
+        let site = site::over(client, &lease, &connect.control(self.global), "mica_get", self.ycsb.site)?;
         let clients = self.clients.clone();
         let report = move |totals: Totals| clients.lock().unwrap_or_else(PoisonError::into_inner).add(&totals);
-        Ok(StoreTarget::new(connected, plan, Box::new(report)))
+        Ok(StoreTarget::new(site, lease, plan, Box::new(report)))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Clients> {

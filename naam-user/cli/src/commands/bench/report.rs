@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use naam_client::site::SiteStats;
 use naam_loadgen::report::Summary;
 use naam_loadgen::runner::RunResult;
 use naam_loadgen::target::Failure as OpFailure;
@@ -103,6 +104,9 @@ pub struct Clients {
     pub timeouts: u64,
     /// Datagrams received that were dropped: wrong tag, malformed, of others.
     pub strange: u64,
+    /// Operations and steps by site, unless all were meant for the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_site: Option<SiteStats>,
 }
 
 impl Clients {
@@ -115,7 +119,7 @@ impl Clients {
 
     /// Adds a client's totals.
     pub fn add(&mut self, totals: &Totals) {
-        let Totals { client, retries } = totals;
+        let Totals { client, site, retries } = totals;
         self.datagrams += client.datagrams;
         self.messages += client.messages;
         self.messages_per_datagram = self.messages as f64 / self.datagrams.max(1) as f64;
@@ -124,6 +128,9 @@ impl Clients {
         self.retries += retries;
         self.timeouts += client.timeouts;
         self.strange += client.malformed + client.unexpected + client.foreign + client.wrong_tag;
+        if let Some(sum) = &mut self.client_site {
+            sum.add(site);
+        }
     }
 }
 
@@ -189,7 +196,7 @@ mod tests {
         let mut clients = Clients::default();
         clients.transport("udp", "as chosen");
         let client = ClientStats { datagrams: 10, messages: 90, retries: 2, ..ClientStats::default() };
-        clients.add(&Totals { client, retries: 1 });
+        clients.add(&Totals { client, site: SiteStats::default(), retries: 1 });
         Report {
             summary: Summary::new("B", &result(0)),
             app: "kv".into(),

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use naam_client::{Call, CallError, Client, ClientStats, Completion, Function, Shard, SubmitError};
+use naam_client::connect::Lease;
+use naam_client::site::{SiteClient, SiteCompletion, SiteStats};
+use naam_client::{Call, CallError, ClientStats, Function, Reply, Shard, SubmitError};
 use naam_handlers::mica::layout::Geometry;
 use naam_handlers::mica::{Code, WRITE_REPLY_MAX, args, hash::hash};
 use naam_loadgen::target::{Busy, Failure, Op, Outcome, Target, TargetError};
-
-use crate::client::Connected;
 
 /// How operations become calls.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +39,16 @@ struct Pending {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub client: ClientStats,
+    pub site: SiteStats,
     /// Operations asked again because others were in their way.
     pub retries: u64,
 }
 
 /// One thread's client of the store.
 pub struct StoreTarget {
-    connected: Connected,
+    site: SiteClient,
+    /// The session; the last to go.
+    _lease: Lease,
     plan: Plan,
     /// By the index of their ticket.
     pending: Box<[Pending]>,
@@ -59,11 +62,12 @@ pub struct StoreTarget {
 
 impl StoreTarget {
     /// `report` is told the totals in the end.
-    pub fn new(connected: Connected, plan: Plan, report: Box<dyn Fn(Totals) + Send>) -> Self {
-        let window = connected.client.core().window();
+    pub fn new(site: SiteClient, lease: Lease, plan: Plan, report: Box<dyn Fn(Totals) + Send>) -> Self {
+        let window = site.client().core().window();
         let pending = || Pending { args: Vec::with_capacity(args::WRITE_ARGS_MAX), ..Pending::default() };
         Self {
-            connected,
+            site,
+            _lease: lease,
             plan,
             pending: (0..window).map(|_| Pending::default()).collect(),
             again: Vec::with_capacity(window),
@@ -81,7 +85,7 @@ impl StoreTarget {
         let (function, room) = if operation.is_read { (get, 8 + value_max) } else { (set, WRITE_REPLY_MAX) };
         let shard = Shard::Hash(operation.hash);
         let call = Call { function, shard, args: &operation.args, reply_room: Some(room as u16), timeout };
-        match self.connected.client.submit(&call) {
+        match self.site.submit(&call) {
             Ok(ticket) => {
                 self.pending[ticket.index()] = operation;
                 Ok(())
@@ -124,10 +128,10 @@ impl Target for StoreTarget {
                 break;
             }
         }
-        let Self { connected, plan, pending, again, spare, retries, .. } = self;
-        connected.client.poll(|completion: Completion<'_>| {
+        let Self { site, plan, pending, again, spare, retries, .. } = self;
+        site.poll(|completion: SiteCompletion<'_>| {
             let mut operation = std::mem::take(&mut pending[completion.ticket.index()]);
-            match judge(operation.is_read, &completion) {
+            match judge(operation.is_read, completion.outcome) {
                 // Many that write one key are in each other's way; each round one of them succeeds.
                 None if now < *operation.deadline.get_or_insert(now + plan.timeout) => {
                     *retries += 1;
@@ -144,8 +148,8 @@ impl Target for StoreTarget {
 }
 
 /// What an answer means; none if the operation is to be asked again.
-fn judge<'a>(is_read: bool, completion: &Completion<'a>) -> Option<Outcome<'a>> {
-    let reply = match completion.outcome {
+fn judge(is_read: bool, outcome: Result<Reply<'_>, CallError>) -> Option<Outcome<'_>> {
+    let reply = match outcome {
         Ok(reply) => reply,
         Err(CallError::Timeout { .. }) => return Some(Outcome::Failed(Failure::Timeout)),
         Err(CallError::Failed { .. } | CallError::Refused { .. }) => return Some(Outcome::Failed(Failure::Refused)),
@@ -165,36 +169,20 @@ fn judge<'a>(is_read: bool, completion: &Completion<'a>) -> Option<Outcome<'a>> 
 
 impl Drop for StoreTarget {
     fn drop(&mut self) {
-        (self.report)(Totals { client: self.client().stats(), retries: self.retries });
-    }
-}
-
-impl StoreTarget {
-    fn client(&self) -> &Client {
-        &self.connected.client
+        let Self { site, retries, .. } = self;
+        (self.report)(Totals { client: site.client().stats(), site: site.stats(), retries: *retries });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use naam_abi::wire::Status;
-    use naam_client::{Core, FunctionInfo, Options, Reply, SessionInfo, Ticket};
 
     use super::*;
 
-    /// Any ticket.
-    fn ticket() -> Ticket {
-        let mut session = SessionInfo::new([127, 0, 0, 1].into(), 0, 1);
-        let info = FunctionInfo { number: 16, version: 1, writes: false, reply_max: 8 };
-        session.functions.insert("f".to_owned(), info);
-        let mut core = Core::new(session, &Options::default(), 1472, 0);
-        let function = core.function("f").unwrap();
-        core.submit(&Call::new(function, &[]), 0).unwrap()
-    }
-
     fn judged(is_read: bool, outcome: Result<(Code, &'static [u8]), CallError>) -> Option<Outcome<'static>> {
         let reply = |(code, bytes)| Reply { code: code as u32, bytes, from_slot: false, steps: 1, hops: 1 };
-        judge(is_read, &Completion { ticket: ticket(), outcome: outcome.map(reply) })
+        judge(is_read, outcome.map(reply))
     }
 
     #[test]
