@@ -211,7 +211,8 @@ fn moved_under_load_nothing_is_lost_or_repeated() {
 /// One client's part: additions answered, SETs answered, calls ended here and at the host.
 fn work(host: &Host, worker: u64) -> (u64, u64, u64, u64) {
     const KEYS: u64 = 16;
-    let mut site = host.site(RIGHT_READ, Placement::Hint);
+    // One of the two may carry its messages home, the other begins its writes there.
+    let mut site = host.site(if worker == 0 { RIGHT_ALL } else { RIGHT_READ }, Placement::Hint);
     let function = |name| site.client().function(name).expect("a function of the session");
     let (get, set, counter) = (function("mica_get"), function("mica_set"), function("counter"));
     let one = [COUNTED, 1].map(u64::to_le_bytes).concat();
@@ -258,8 +259,38 @@ fn work(host: &Host, worker: u64) -> (u64, u64, u64, u64) {
     }
     let stats = site.stats();
     assert_eq!(stats.ended_here + stats.ended_at_host, rounds * KEYS * 3, "{stats:?}");
-    assert_eq!(stats.strange_reads, 0, "{stats:?}");
+    assert_eq!((stats.strange_reads, stats.sent_home), (0, stats.carried_home), "{stats:?}");
+    assert_eq!(stats.carried_home > 0, worker == 0, "{stats:?}");
     (counted, sets, stats.ended_here, stats.ended_at_host)
+}
+
+/// A function that writes begins here; at its first op that writes it is cut, and home goes on.
+#[test]
+fn writes_are_carried_home() {
+    let host = Host::start();
+    let mut site = host.site(RIGHT_ALL, Placement::Client);
+    let function = |name| site.client().function(name).expect("a function of the session");
+    let (get, set, counter) = (function("mica_get"), function("mica_set"), function("counter"));
+    for round in 0..2 {
+        for number in 0..40 {
+            let arguments = set_args(&key(number), &value(number, round));
+            let answer = site.call(&Call::new(set, &arguments).shard(Shard::Number(SHARD))).unwrap();
+            assert_eq!((answer.site, answer.outcome.unwrap().code), (Site::Host, Code::Ok as u32), "key {number}");
+            let arguments = host.get_args(&key(number));
+            let answer = site.call(&Call::new(get, &arguments).shard(Shard::Number(SHARD))).unwrap();
+            assert_eq!(answer.site, Site::Client);
+            let reply = answer.outcome.unwrap();
+            assert_eq!(args::found(&reply.bytes).expect("it was set").1, value(number, round), "key {number}");
+        }
+    }
+    let one = [COUNTED, 1].map(u64::to_le_bytes).concat();
+    for before in 0..20u64 {
+        let answer = site.call(&Call::new(counter, &one).shard(Shard::Number(SHARD))).unwrap();
+        assert_eq!(answer.outcome.unwrap().bytes, before.to_le_bytes());
+    }
+    let stats = site.stats();
+    assert_eq!((host.counted(), stats.carried_home, stats.sent_home), (20, 100, 100), "{stats:?}");
+    assert_eq!((stats.begun_here, stats.ended_here, stats.ended_at_host), (180, 80, 100), "{stats:?}");
 }
 
 /// A hint is followed while its lease holds; a session without the raw right has its calls at home.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "site")]
+use naam_abi::wire::Carried;
 use naam_transport::{Sent, Transport, TransportError, TransportStats};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -142,6 +144,12 @@ impl Client {
         transport.poll(&mut |incoming| core.receive(receiving, incoming.bytes, &mut done))?;
         core.tick(receiving, &mut done);
         Ok(ended)
+    }
+
+    /// For [`Core::submit_carried`].
+    #[cfg(feature = "site")]
+    pub(crate) fn submit_carried(&mut self, call: &Call<'_>, carried: &Carried<'_>) -> Result<Ticket, SubmitError> {
+        self.core.submit_carried(call, carried, now())
     }
 
     /// Sends what is due, and takes nothing.

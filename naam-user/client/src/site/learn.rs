@@ -54,7 +54,7 @@ pub enum LearnError {
 
 impl SiteClient {
     /// Takes a handler object in, so that calls of `function` may run here. `sha256` is what the daemon's function list
-    /// says of it, in hexadecimal digits. Functions that write are checked like others, and run at home.
+    /// says of it, in hexadecimal digits.
     ///
     /// # Errors
     /// [`LearnError`], counted in [`SiteStats::refused_objects`](super::SiteStats::refused_objects).
@@ -82,11 +82,9 @@ impl SiteClient {
             let detail = format!("name, writes, longest reply are {its:?}, the list says {listed:?}");
             return Err(LearnError::Differs { function: name(), detail });
         }
-        if !writes {
-            let program = self.engine.load(&admitted);
-            let program = program.map_err(|cause| LearnError::Engine { function: name(), cause })?;
-            self.programs[usize::from(info.number)] = Some(Learned { program, version: info.version });
-        }
+        let program = self.engine.load(&admitted);
+        let program = program.map_err(|cause| LearnError::Engine { function: name(), cause })?;
+        self.programs[usize::from(info.number)] = Some(Learned { program, version: info.version });
         Ok(())
     }
 }

@@ -5,8 +5,10 @@
 //! client, so that packing, retries and leases are the same. The host goes on serving whatever it gets, so a placement
 //! that changes under load loses and repeats nothing: a call runs at one site from its beginning to its end.
 //!
-//! Here run functions that only read and whose handler was learned ([`SiteClient::learn`]): bytes whose hash the
-//! daemon's list names, admitted once more on this machine. Functions that write run at home, where their slots are.
+//! Here run functions whose handler was learned ([`SiteClient::learn`]): bytes whose hash the daemon's list names, admitted
+//! once more on this machine. The first op that writes is performed at home, and all that follows: the message is cut there
+//! and carried home as a Continue, if the session has by itself the rights that it has through handlers. Without them,
+//! functions that write run at home from the beginning.
 //!
 //! ```no_run
 //! # fn example(client: naam_client::Client, lease: &naam_client::connect::Lease, control: &naam_client::connect::Control)
@@ -34,7 +36,7 @@ use std::time::{Duration, Instant};
 use naam_abi::limits::{FUNCTIONS_MAX, REGIONS_MAX, REPLY_BYTES, SHARDS_MAX};
 use naam_abi::onesided;
 use naam_abi::tables::{RIGHT_READ, Site};
-use naam_abi::wire::{Status, padded};
+use naam_abi::wire::{CARRIED_BYTES_MAX, Status, padded};
 use naam_engine::{Action, Engine, Machine, Program, Request, Run};
 use naam_transport::TransportError;
 
@@ -122,6 +124,9 @@ pub struct SiteClient {
     read: Option<Function>,
     /// By region: rights through handlers and raw.
     rights: [(u8, u8); REGIONS_MAX],
+    /// Whether home performs whatever a carried message of this session may ask for: what it may do through handlers, it may
+    /// do by itself.
+    carries: bool,
     visits: Vec<Visit>,
     free: Vec<u32>,
     owners: Box<[Owner]>,
@@ -141,6 +146,8 @@ impl SiteClient {
     /// The same, with handlers run by `machine`.
     pub fn with_machine(client: Client, placement: Placement, machine: Machine) -> Self {
         let session = client.core().session();
+        let whole = session.regions.values().all(|info| info.handler_rights & !info.raw_rights == 0);
+        let carries = whole && !session.regions.is_empty();
         let mut rights = [(0, 0); REGIONS_MAX];
         for info in session.regions.values() {
             if let Some(entry) = rights.get_mut(info.index as usize) {
@@ -154,6 +161,7 @@ impl SiteClient {
             placements: Box::new([placement; SHARDS_MAX]),
             read: client.function(onesided::NAMES[usize::from(onesided::READ)]),
             rights,
+            carries,
             visits: Vec::new(),
             free: Vec::new(),
             owners: vec![Owner::Nobody; window].into(),
@@ -203,7 +211,9 @@ impl SiteClient {
     fn program(&self, function: Function) -> Option<&Arc<Program>> {
         let Learned { program, version } = self.programs.get(usize::from(function.number))?.as_ref()?;
         let info = self.client.core().info(function)?;
-        (info.version == *version && self.read.is_some()).then_some(program)
+        // A function that writes is worth beginning here only if it can be carried home.
+        let worth = !info.writes || self.carries;
+        (info.version == *version && self.read.is_some() && worth).then_some(program)
     }
 
     /// Takes a call and decides where it runs.
@@ -345,11 +355,15 @@ impl SiteClient {
                     self.free.push(index);
                     return true;
                 }
-                // What home would say of the same steps. Effects are refused before they are asked for: the function only
-                // reads.
-                Action::Spent | Action::Effect(_) => {
+                Action::Spent | Action::Effect(_) if self.carries => return self.carry_home(index, left, done),
+                // What home would say of the same steps.
+                Action::Spent => {
                     run.refuse(Status::Budget);
                     continue;
+                }
+                Action::Effect(_) => {
+                    visit.goes_home = true;
+                    return self.go_home(index, left, done);
                 }
             };
             let (handler, raw) = self.rights[region as usize % REGIONS_MAX];
@@ -379,6 +393,35 @@ impl SiteClient {
                 }
             }
             return false;
+        }
+    }
+
+    /// Sends a call home as it stands: its next op is performed there. It has had no effect here, and no copy of it was sent.
+    fn carry_home(&mut self, index: u32, left: Duration, done: &mut impl FnMut(SiteCompletion<'_>)) -> bool {
+        let visit = &mut self.visits[index as usize];
+        let mut buffer = [0; CARRIED_BYTES_MAX];
+        let carried = visit.run.as_mut().and_then(|run| run.cut(&mut buffer));
+        let Some(submitted) = carried.map(|carried| self.client.submit_carried(&visit.call(left), &carried)) else {
+            visit.goes_home = true;
+            return self.go_home(index, left, done);
+        };
+        match submitted {
+            Ok(ticket) => {
+                self.owners[ticket.index()] = Owner::Home(index);
+                self.unsent = true;
+                visit.doing = Doing::Home;
+                self.stats.sent_home += 1;
+                self.stats.carried_home += 1;
+                false
+            }
+            Err(SubmitError::Busy { .. } | SubmitError::NoSlot { .. }) => {
+                self.ready.push_back(index);
+                false
+            }
+            Err(_) => {
+                visit.goes_home = true;
+                self.go_home(index, left, done)
+            }
         }
     }
 

@@ -15,7 +15,9 @@ pub struct SiteStats {
     pub ended_at_host: u64,
     /// Of these, calls that had begun here.
     pub sent_home: u64,
-    /// Of these, because the session has no raw right to READ, or the app serves no one-sided functions.
+    /// Of these, calls that went on there where they stood: carried.
+    pub carried_home: u64,
+    /// Of those sent home, because the session has no raw right to READ, or the app serves no one-sided functions.
     pub without_right: u64,
     /// Steps run here of calls that ended here.
     pub steps: u64,
@@ -34,6 +36,7 @@ impl SiteStats {
         self.ended_here += other.ended_here;
         self.ended_at_host += other.ended_at_host;
         self.sent_home += other.sent_home;
+        self.carried_home += other.carried_home;
         self.without_right += other.without_right;
         self.steps += other.steps;
         self.reads += other.reads;
