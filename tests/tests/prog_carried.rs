@@ -7,7 +7,7 @@ use naam_admission::Admitted;
 use naam_loader::Hook;
 use naam_tests::bench::{SESSION, port};
 use naam_tests::frame::{Answer, Carried, Message, Network, Reply};
-use naam_tests::handlers::{Order, handler, step, strings};
+use naam_tests::handlers::{Order, handler, step, strings, strings_for_ever};
 use naam_tests::stage::{APP, SHARD, SINGLE, Stage, pattern};
 use naam_tests::verdict::Outcome;
 
@@ -117,9 +117,12 @@ fn what_may_not_leave_ends_with_budget() {
             (answer.status, answer.flags & MESSAGE_CARRIED)
         };
         let orders = [reads[0], Order::faa(0, 64, 1), reads[0], reads[0], reads[0]];
-        assert_eq!(end(Message { sequence: 1, ..with(&orders, 800) }), (BUDGET, 0));
-        assert_eq!(end(Message { sequence: 1, ..with(&orders, 800) }), (BUDGET, 0), "and once only");
+        assert_eq!(end(Message { sequence: 1, ..with(&orders, 800) }), (0, 0), "it runs to its end");
+        assert_eq!(end(Message { sequence: 1, ..with(&orders, 800) }), (0, 0), "and once only");
         assert_eq!(stage.changes(), [(0, 64, pattern(0, 64) + 1)]);
+        let endless = strings_for_ever(Order::faa(0, 72, 1));
+        assert_eq!(end(Message { sequence: 1, slot: 1, ..Message::new(1, &endless, 800) }), (BUDGET, 0));
+        assert!(stage.changes()[1].2 - pattern(0, 72) <= 32, "its steps are bounded all the same");
         let fits = 8 * 27 + 40 + 16;
         assert_eq!(end(Message { sequence: 2, ..with(&reads, fits) }), (0, MESSAGE_CARRIED));
         assert_eq!(end(Message { sequence: 3, ..with(&reads, fits - 8) }), (BUDGET, 0));

@@ -30,7 +30,7 @@ pub fn step(m: &mut Msg, v: &View64) -> Step {
         return m.read(0, m.args[0], NODE_BYTES as u32);
     }
     if nodes <= m.args[1] {
-        m.state[0] = nodes + 1;
+        m.state[0] = nodes.wrapping_add(1);
         return m.read(0, v.w[0], NODE_BYTES as u32);
     }
     m.reply_from(&v.w, 8);

@@ -100,9 +100,9 @@ pub fn faa(m: &mut Msg, _: &View64) -> Step {
     m.done(0, FAA_REPLY_MAX as u32)
 }
 
-/// Word of a chain's arguments at which op `i` begins.
+/// Word of a chain's arguments at which op `i` begins. A state that a client has made up may say any `i`.
 const fn op_at(i: u64) -> u64 {
-    (CHAIN_HEAD_BYTES as u64 + i * CHAIN_OP_BYTES as u64) / 8
+    CHAIN_HEAD_BYTES as u64 / 8 + i % (1 << 32) * (CHAIN_OP_BYTES as u64 / 8)
 }
 
 const READ: u32 = Step::Read as u32;
@@ -134,7 +134,7 @@ pub fn chain(m: &mut Msg, v: &View1k) -> Step {
             return m.done(0, m.state[1] as u32);
         }
     }
-    m.state[0] = asked + 1;
+    m.state[0] = asked.wrapping_add(1);
     let at = op_at(asked);
     let (kind, region) = (m.arg(at) as u32, (m.arg(at) >> 32) as u32);
     let (offset, a, b) = (m.arg(at + 1), m.arg(at + 2), m.arg(at + 3));

@@ -32,8 +32,9 @@ use crate::{
     slot::{self, Claim},
 };
 
-/// Upper bound of turns: begin, then touch and advance for every step, for a carried message to come in, and for the end.
-const TURNS: u32 = MESSAGES_MAX as u32 * (1 + 2 * (STEPS_MAX + 2));
+/// Upper bound of turns: begin; touch and advance for a carried message to come in, for every step, up to its first effect
+/// and behind it, and for the end.
+const TURNS: u32 = MESSAGES_MAX as u32 * (1 + 2 * (2 * STEPS_MAX + 2));
 
 /// The handler's place. The loader puts the handler's instructions here; the prototype stays and
 /// is what the verifier checks the handler against.
@@ -237,12 +238,12 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
                 (Window::Read, resolve::read(message, rights, view.cast(), fence))
             }
             WRITE => {
-                lane.effects = 1;
+                self.note_effect(lane);
                 (Window::Nothing, resolve::write(message, rights, fence))
             }
             // CAS and FAA: `step` lets nothing else through.
             _ => {
-                lane.effects = 1;
+                self.note_effect(lane);
                 (Window::Nothing, resolve::atomic(message, rights, op == CAS))
             }
         };
@@ -253,6 +254,16 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
                 None
             }
         }
+    }
+
+    /// Notes that the message changes memory. From the first time on it stays here, with a visit's steps before it,
+    /// wherever it was cut before: a message that would have come to its end without a cut does so with cuts.
+    #[inline(always)]
+    fn note_effect(&self, lane: &mut Lane) {
+        if CONTINUES && lane.effects == 0 {
+            lane.steps_end = lane.steps + STEPS_MAX;
+        }
+        lane.effects = 1;
     }
 
     /// Claims a writing message's slot; false if that ends the message.
