@@ -1,6 +1,6 @@
 //! Built-in one-sided functions: single memory ops, and short chains of them, by number.
 //!
-//! They are ordinary handlers of ours (`naam-ebpf/handlers/src/onesided`), loaded for an app like any other, except
+//! They are ordinary handlers of ours (`naam-ebpf/handlers/src/onesided.rs`), loaded for an app like any other, except
 //! that their numbers are below [`BUILTIN_FUNCTIONS`] and their ops are checked against the session's *raw* rights,
 //! which are zero unless granted. Reading ones may run more than once; writing ones run exactly once, by slots.
 //! Offsets and lengths are multiples of 8, and no op straddles two map values of a region.

@@ -2,13 +2,14 @@
 
 use crate::wire::STATUS_COUNT;
 
-/// Why a datagram that was ours left no reply. Each is counted, each has a test.
+/// Why a datagram that was ours left no reply. Each is counted by app and, [`Frame`](Self::Frame) excepted, has a test;
+/// [`Magic`](Self::Magic) is reserved.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drop {
     /// Shorter than a datagram header.
     Short = 0,
-    /// Not counted any more: what has another magic on one of our ports is another service's, and passes.
+    /// Reserved, never counted: what has another magic on one of our ports is another service's, and passes.
     Magic = 1,
     /// A wire version we do not speak.
     Version = 2,
@@ -28,7 +29,7 @@ pub enum Drop {
     /// The handler's program is not in the program array, or its place holds another's: the function was unloaded while
     /// the datagram was on its way.
     Program = 9,
-    /// The frame could not be made writable or read (TC: no memory).
+    /// The frame could not be made writable or read (TC: no memory). No test: the kernel would have to run out of it.
     Frame = 10,
 }
 
@@ -38,8 +39,8 @@ pub const DROP_COUNT: usize = 11;
 pub const DROP_NAMES: [&str; DROP_COUNT] =
     ["short", "magic", "version", "kind", "length", "count", "port", "tag", "message", "program", "frame"];
 
-/// Counters of one app on one CPU: value of map `APP_STATS`. The entry after the last app counts
-/// datagrams whose app could not be told.
+/// Counters of one app on one CPU: value of map `APP_STATS`. The entry after the last app is where numbers out of range
+/// would be counted; every port tells an app, so it stays zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppStats {

@@ -17,7 +17,7 @@
  *		return naam_done(m, 0, 8);
  *	}
  *
- * Build: clang -target bpf -mcpu=v3 -O2 -g -c lookup.c -o lookup.o
+ * Build: clang -target bpf -mcpu=v3 -O2 -g -I naam-ebpf/handler/include -c lookup.c -o lookup.o
  *
  * What the kernel and NAAM's admission want: no helpers, no maps, no globals, no static tables; no
  * calls but to functions of this file; loops with a constant bound; array indices that are

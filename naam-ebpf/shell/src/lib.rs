@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! bin/entry:  parse ─▶ steer ─▶ tail call      one program per hook, loaded by aya
-//! bin/shell:  run ⇄ resolve ─▶ reply           one program per handler and hook: spliced
+//! bin/shell:  run ⇄ resolve ─▶ reply           two programs per handler and hook, for Requests
+//!                                              and for Continues: spliced
 //! ```
 //!
 //! This library holds what both share: [`frame`] hides the difference between XDP and TC,

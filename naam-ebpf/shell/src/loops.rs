@@ -1,8 +1,10 @@
 //! How the shell loops.
 //!
-//! From 6.9 on a loop ends with `may_goto`: the verifier sees its body about twice and the counter
-//! costs a nanosecond. Older kernels get `bpf_loop`, whose callback is verified once and costs a
-//! call per turn. The loader picks the program variant; the body is the same source.
+//! From 6.15 on a loop ends with `may_goto`: the verifier sees its body about twice and the counter
+//! costs a nanosecond. The instruction is there from 6.9 on, but only since 6.15 the verifier gets
+//! through bodies of this size. Older kernels, and Continues on all of them, get `bpf_loop`, whose
+//! callback is verified once and costs a call per turn. The loader picks the program variant; the
+//! body is the same source.
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use core::{arch::asm, ffi::c_void};
@@ -26,7 +28,7 @@ pub trait Looping {
     fn repeat_apart<T: Turn>(turns: u32, body: &mut T);
 }
 
-/// Loops by `may_goto` (kernel 6.9).
+/// Loops by `may_goto` (kernel 6.9; taken from 6.15 on).
 pub struct MayGoto;
 
 /// Loops by `bpf_loop` (kernel 5.17).

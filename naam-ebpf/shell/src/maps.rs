@@ -46,7 +46,8 @@ pub static PROGRAMS: ProgramArray<PROGRAMS_MAX> = ProgramArray::new();
 #[btf_map]
 pub static PROGRAMS_TC: ProgramArray<PROGRAMS_MAX> = ProgramArray::new();
 
-/// Counters by app; the last entry for datagrams of no app.
+/// Counters by app; the last entry is where numbers out of range would be counted. Every port tells an app, so it stays
+/// zero.
 #[btf_map]
 pub static APP_STATS: PerCpuArray<AppStats, { APPS_MAX + 1 }> = PerCpuArray::new();
 

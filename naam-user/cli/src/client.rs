@@ -56,7 +56,7 @@ pub enum Way {
     Auto,
     /// AF_XDP or nothing
     AfXdp,
-    /// UDP through io_uring
+    /// UDP, through io_uring or, where that is forbidden, by plain system calls
     Udp,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[cfg(feature = "site")]
 use naam_abi::wire::Carried;
-use naam_transport::{Sent, Transport, TransportError, TransportStats};
+use naam_transport::{Sent, Transport, TransportError};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::{Call, Completion, Core, Function, Options, Reply, Ticket};
@@ -117,11 +117,6 @@ impl Client {
     /// What the client counted.
     pub fn stats(&self) -> ClientStats {
         self.core.stats()
-    }
-
-    /// What its transport counted.
-    pub fn transport_stats(&self) -> TransportStats {
-        self.transport.stats()
     }
 
     /// Takes a call; the next [`poll`](Self::poll) sends it, together with others of its function and shard.

@@ -18,7 +18,7 @@ use crate::protocol::{
 };
 use crate::{ControlError, Name};
 
-/// Time without an answer after which a call is given up, unless set otherwise.
+/// Time without an answer or a progress report after which a call is given up.
 pub const ANSWER_TIME: Duration = Duration::from_secs(120);
 
 /// Why a call has no answer.
@@ -88,7 +88,7 @@ impl ControlClient {
     }
 
     fn greet(address: String, stream: io::Result<Stream>) -> Result<Self, ClientError> {
-        let stream = stream.and_then(|stream| stream.set_time(Some(ANSWER_TIME)).map(|()| stream));
+        let stream = stream.and_then(|stream| stream.set_time(ANSWER_TIME).map(|()| stream));
         let stream = stream.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
         let instance = Name::new("none").expect("a constant name");
         let mut client = Self { address, instance, stream: BufReader::new(stream), next_id: 1 };
@@ -108,12 +108,6 @@ impl ControlClient {
     /// The instance at the other end.
     pub fn instance(&self) -> &Name {
         &self.instance
-    }
-
-    /// Sets how long to wait for an answer or a progress report; `None`: for ever.
-    pub fn set_timeout(&mut self, time: Option<Duration>) -> Result<(), ClientError> {
-        let set = self.stream.get_ref().set_time(time);
-        set.map_err(|source| self.broken(source))
     }
 
     /// Asks for administration; `progress` is told how far long requests have come.
@@ -216,7 +210,8 @@ impl ControlClient {
 }
 
 impl Stream {
-    fn set_time(&self, time: Option<Duration>) -> io::Result<()> {
+    fn set_time(&self, time: Duration) -> io::Result<()> {
+        let time = Some(time);
         match self {
             Self::Unix(stream) => stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)),
             Self::Tcp(stream) => stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)),

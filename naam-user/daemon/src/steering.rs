@@ -40,12 +40,18 @@ impl Host {
         Ok((0..SHARDS_MAX as u8).map(placement).collect())
     }
 
-    /// Moves shards, all for none named.
+    /// Moves shards, all for none named. To a SmartNIC is refused.
     pub fn steer(&self, app: &Name, shards: &[u8], site: Site, lease_ms: Option<u16>) -> Result<(), ControlError> {
         let app = self.app("steer", app)?;
         if let Some(shard) = shards.iter().find(|shard| usize::from(**shard) >= SHARDS_MAX) {
             let cause = format!("it has no shard {shard}: 0 to {}", SHARDS_MAX - 1);
             return Err(ControlError::new("steer", format!("app `{}`", app.name), cause));
+        }
+        // Nothing would answer there: every call would get Elsewhere.
+        if site == Site::Dpu {
+            let cause = "no SmartNIC serves shards in this version";
+            let error = ControlError::new("steer", format!("app `{}`", app.name), cause);
+            return Err(error.way_out("name host or client"));
         }
         let all: Vec<u8> = (0..SHARDS_MAX as u8).collect();
         let shards = if shards.is_empty() { &all } else { shards };

@@ -458,6 +458,8 @@ fn shards_are_moved_and_brought_home() {
     assert_eq!((show().epoch, door.echo(session, 0).status), (before.epoch + 2, OK));
     let far = AdminRequest::SteerSet { app: name("kv"), shards: vec![64], site: Site::Host, lease_ms: None };
     assert!(instance.refused(far).contains("no shard 64"));
+    let nowhere = AdminRequest::SteerSet { app: name("kv"), shards: vec![], site: Site::Dpu, lease_ms: None };
+    assert!(instance.refused(nowhere).contains("no SmartNIC serves shards"));
 }
 
 #[test]

@@ -205,7 +205,7 @@ impl Machine {
     /// Starts a shell command that goes on running, and waits until another one, repeated, succeeds.
     ///
     /// # Errors
-    /// When the service ends instead, or does not serve within [`SERVE_TIME`]: what it said.
+    /// When the service ends instead, or does not serve within five minutes: what it said.
     pub fn serve(&self, command: &str, until: &str) -> Result<Running<'_>, Error> {
         const PAUSE: Duration = Duration::from_millis(200);
         let deadline = Instant::now() + SERVE_TIME;

@@ -66,7 +66,7 @@ pub enum Transport {
     Auto,
     /// AF_XDP sockets
     AfXdp,
-    /// A UDP socket through io_uring
+    /// A UDP socket, through io_uring or, where that is forbidden, by plain system calls
     Udp,
 }
 

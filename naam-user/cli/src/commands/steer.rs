@@ -36,7 +36,7 @@ pub enum Command {
 pub enum Site {
     /// The kernel of the host that owns the memory
     Host,
-    /// The kernel of a SmartNIC on the path
+    /// The kernel of a SmartNIC on the path; refused, none serves shards in this version
     Dpu,
     /// The client's engine
     Client,

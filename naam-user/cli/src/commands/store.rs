@@ -24,6 +24,7 @@ pub enum Command {
     Format(Format),
     /// Show a key's value
     Get {
+        /// The key, 1 to 64 bytes
         key: String,
         /// The store's buckets, as a power of two [default: ask the daemon]
         #[arg(long, value_name = "N")]
@@ -33,21 +34,27 @@ pub enum Command {
     },
     /// Give a key a value
     Set {
+        /// The key, 1 to 64 bytes
         key: String,
+        /// The value, up to 1,000 bytes
         value: String,
         #[command(flatten)]
         connect: Connect,
     },
     /// Give a key a value if its version is still the one that GET told
     Cas {
+        /// The key, 1 to 64 bytes
         key: String,
+        /// The version that its value must have, as `store get --json` tells it
         version: u64,
+        /// The new value, up to 1,000 bytes
         value: String,
         #[command(flatten)]
         connect: Connect,
     },
     /// Remove a key
     Del {
+        /// The key, 1 to 64 bytes
         key: String,
         #[command(flatten)]
         connect: Connect,

@@ -48,25 +48,25 @@ fn enter<F: Frame, L: Looping>(frame: F) -> Verdict {
     }
 }
 
-/// XDP, kernel 6.9.
+/// XDP, loops by `may_goto`: from 6.15 on.
 #[xdp]
 pub fn naam_entry(context: XdpContext) -> u32 {
     enter::<_, MayGoto>(XdpFrame(context.ctx)) as u32
 }
 
-/// XDP, older kernels.
+/// XDP, loops by `bpf_loop`.
 #[xdp]
 pub fn naam_entry_loop(context: XdpContext) -> u32 {
     enter::<_, BpfLoop>(XdpFrame(context.ctx)) as u32
 }
 
-/// TC ingress, kernel 6.9.
+/// TC ingress, loops by `may_goto`: from 6.15 on.
 #[classifier]
 pub fn naam_entry_tc(context: TcContext) -> i32 {
     enter::<_, MayGoto>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
 }
 
-/// TC ingress, older kernels.
+/// TC ingress, loops by `bpf_loop`.
 #[classifier]
 pub fn naam_entry_tc_loop(context: TcContext) -> i32 {
     enter::<_, BpfLoop>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))

@@ -1,5 +1,5 @@
-//! The shell around a handler: one program per hook and loop variant, which the loader takes as
-//! templates. `naam_handler` is replaced by a handler's instructions before it reaches the kernel.
+//! The shell around a handler. The loader takes two templates a hook: one for Requests, of the loop
+//! variant that fits the kernel, and one for Continues. `naam_handler` is replaced by a handler's instructions before it reaches the kernel.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -27,25 +27,25 @@ mod slot;
 
 use run::run;
 
-/// XDP, kernel 6.9.
+/// XDP, loops by `may_goto`: from 6.15 on.
 #[xdp]
 pub fn naam_shell_xdp(context: XdpContext) -> u32 {
     run::<_, MayGoto, false>(XdpFrame(context.ctx)) as u32
 }
 
-/// XDP, older kernels.
+/// XDP, loops by `bpf_loop`.
 #[xdp]
 pub fn naam_shell_xdp_loop(context: XdpContext) -> u32 {
     run::<_, BpfLoop, false>(XdpFrame(context.ctx)) as u32
 }
 
-/// TC ingress, kernel 6.9.
+/// TC ingress, loops by `may_goto`: from 6.15 on.
 #[classifier]
 pub fn naam_shell_tc(context: TcContext) -> i32 {
     run::<_, MayGoto, false>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))
 }
 
-/// TC ingress, older kernels.
+/// TC ingress, loops by `bpf_loop`.
 #[classifier]
 pub fn naam_shell_tc_loop(context: TcContext) -> i32 {
     run::<_, BpfLoop, false>(TcFrame(context.as_ptr().cast::<bindings::__sk_buff>()))

@@ -1,7 +1,8 @@
 //! Run: a datagram's messages advance side by side.
 //!
 //! One flat loop makes all passes: *begin* checks every message and takes its arguments in, before
-//! any has an effect; then *touch* (load a word at every pending READ, so that cache misses overlap)
+//! any has an effect; then *touch* (load a word at every pending READ, so that cache misses overlap;
+//! where the app has one region of one map value, eight messages a turn, wherever each last had an op)
 //! and *advance* (perform the op, run the handler's next step) take turns until all are served. The
 //! loop's position lives in map memory, where the verifier does not follow it.
 
