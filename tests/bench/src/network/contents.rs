@@ -14,7 +14,8 @@ pub const KEYS: u64 = 65_536;
 pub const VALUE_BYTES: usize = 16;
 /// Bytes of a GET's reply.
 pub const REPLY_BYTES: usize = 8 + VALUE_BYTES;
-const STORE_BYTES: usize = 16 << 20;
+/// Bytes of the store.
+pub const STORE_BYTES: usize = 16 << 20;
 
 /// The store.
 pub struct Contents {
@@ -48,11 +49,6 @@ impl Contents {
     /// Its geometry.
     pub fn geometry(&self) -> Geometry {
         self.geometry
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> usize {
-        STORE_BYTES
     }
 
     /// A copy of its words.

@@ -1,23 +1,31 @@
-//! MICA GETs over veth: NAAM's host site against a userspace server.
+//! MICA GETs over veth: NAAM's sites against a userspace server.
 //!
 //! ```text
-//!   client namespace                host namespace
-//!   Client ─ AF_XDP ─ naam0 ── veth ── naam0 ─ entry, shell, mica_get    (NAAM)
-//!   Client ─ AF_XDP ─ naam0 ── veth ── naam0 ─ UDP socket, mica::get     (baseline)
+//!   client namespace                              host namespace
+//!   Client ─ AF_XDP ──────────── naam0 ─ veth ─ naam0 ─ entry, shell, mica_get     host
+//!   engine: mica_get ─ AF_XDP ── naam0 ─ veth ─ naam0 ─ entry, shell, naam_read    client
+//!   mica::get ─ AF_XDP ───────── naam0 ─ veth ─ naam0 ─ entry, shell, naam_read    reads
+//!   Client ─ AF_XDP ──────────── naam0 ─ veth ─ naam0 ─ UDP socket, mica::get      baseline
 //! ```
 //!
-//! The same client sends the same datagrams to both, with tags; both run the same source of `mica_get` on the
-//! same bytes. Only who serves differs: the kernel where the frame arrives, or a process behind a socket.
+//! All carry tags, use the same transport, and run the same source of `mica_get` on the same bytes. What differs is who
+//! serves: the kernel where the frame arrives, a process behind a socket, or the client itself, as the handler that the
+//! host would run, or as code of its own that needs no handler.
 
 mod contents;
 mod server;
+mod who;
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use naam_abi::limits::PORT_BASE;
-use naam_client::{Call, Client, FunctionInfo, Options, SessionInfo, Shard};
+use naam_abi::onesided;
+use naam_abi::tables::RIGHT_READ;
+use naam_admission::admit;
+use naam_client::site::{Placement, SiteClient};
+use naam_client::{Client, FunctionInfo, Options, RegionInfo, SessionInfo};
 use naam_handlers::mica::args;
 use naam_loader::Hook;
 use naam_loadgen::report::bench::{Bench as PairedBench, Row};
@@ -28,37 +36,48 @@ use naam_tests::objects;
 use naam_transport::xsk::XskOptions;
 use naam_transport::{Choice, Target, open};
 
-use contents::{Contents, KEYS, REPLY_BYTES, VALUE_BYTES, value};
+use contents::{Contents, KEYS, REPLY_BYTES, STORE_BYTES, VALUE_BYTES, value};
 use server::Server;
+use sha2::{Digest as _, Sha256};
+use who::{ByEngine, ByReads, ByRequest, Gets};
 
 const APP: u16 = 4;
 const GET: u16 = 16;
+const READ: &str = onesided::NAMES[onesided::READ as usize];
 /// GETs of a run.
 const OPERATIONS: u64 = 200_000;
 /// GETs in flight: one at a time shows the latency, many the throughput.
 const WINDOWS: [(&str, usize); 2] = [("net.mica.get", 256), ("net.mica.get.alone", 1)];
 
-/// `net.mica.get`: 256 GETs in flight, up to 32 a datagram. `net.mica.get.alone`: one in flight.
-/// Baseline: the userspace server.
+/// Who performs the GETs.
+const WHO: [&str; 3] = ["host", "client", "reads"];
+
+/// `net.mica.get.WHO`: 256 GETs in flight, up to 32 a datagram. `net.mica.get.alone.WHO`: one in flight. WHO is `host` (the
+/// host's kernel), `client` (the client's engine) or `reads` (the client without a handler). Baseline: the userspace server.
 pub fn benches(wanted: &dyn Fn(&str) -> bool, runs: usize) -> Result<Vec<Row>> {
-    let names: Vec<_> = WINDOWS.into_iter().filter(|(name, _)| wanted(name)).collect();
+    let names = WINDOWS.iter().flat_map(|(name, window)| WHO.map(|who| (format!("{name}.{who}"), *window, who)));
+    let names: Vec<_> = names.filter(|(name, ..)| wanted(name)).collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
     let contents = Contents::new()?;
     let (host, rival) = (Host::start(&contents)?, Rival::start(&contents)?);
     let mut rows = Vec::new();
-    for (name, window) in names {
-        let mut ours = host.client(window)?;
-        let mut theirs = rival.client(window)?;
+    for (name, window, who) in names {
+        let mut ours: Box<dyn Gets> = match who {
+            "host" => Box::new(ByRequest::new(host.client(window)?)?),
+            "client" => Box::new(ByEngine::new(host.site(window)?)?),
+            _ => Box::new(ByReads::new(host.client(window)?)?),
+        };
+        let mut theirs = ByRequest::new(rival.client(window)?)?;
         let operations = if window == 1 { OPERATIONS / 20 } else { OPERATIONS };
-        let run = |client: &mut Client| {
-            measure(client, &contents, window, operations).map_err(|error| io::Error::other(format!("{error:#}")))
+        let run = |gets: &mut dyn Gets| {
+            measure(gets, &contents, window, operations).map_err(|error| io::Error::other(format!("{error:#}")))
         };
         rows.push(
-            PairedBench::new(name, "time per operation", "ns")
+            PairedBench::new(&name, "time per operation", "ns")
                 .runs(runs)
-                .paired(&mut || run(&mut theirs), &mut || run(&mut ours))?,
+                .paired(&mut || run(&mut theirs), &mut || run(&mut *ours))?,
         );
     }
     Ok(rows)
@@ -76,16 +95,28 @@ impl Host {
         let topology = Topology::builder().build()?;
         let mut bench = Bench::new(Hook::Xdp, true);
         bench.app(APP);
-        let store = region(contents.bytes() as u32, 1);
+        let store = region(STORE_BYTES as u32, 1);
         contents.copy_to(&store.mmap()?);
-        let code = naam_admission::admit(&objects::read("mica_get")).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-        bench.load((APP, GET, 1), &code, &[&store])?;
+        for (number, name) in [(onesided::READ, READ), (GET, "mica_get")] {
+            let code = admit(&objects::read(name)).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+            bench.load((APP, number, 1), &code, &[&store])?;
+        }
+        bench.datapath.tables().set_rights(SESSION, [RIGHT_READ; 8], [RIGHT_READ; 8]);
         topology.host().run(|| bench.datapath.attach(DEVICE, Some(Hook::Xdp)))??;
         Ok(Self { topology, _bench: bench, _store: store })
     }
 
     fn client(&self, window: usize) -> Result<Client> {
         client(&self.topology, window)
+    }
+
+    /// A client that runs `mica_get` itself.
+    fn site(&self, window: usize) -> Result<SiteClient> {
+        let mut site = SiteClient::new(self.client(window)?, Placement::Client);
+        let object = objects::read("mica_get");
+        let sha256: String = Sha256::digest(&object).iter().map(|byte| format!("{byte:02x}")).collect();
+        site.learn("mica_get", &sha256, &object)?;
+        Ok(site)
     }
 }
 
@@ -113,34 +144,30 @@ fn client(topology: &Topology, window: usize) -> Result<Client> {
     let mut session = SessionInfo { shards: 1, ..SessionInfo::new(HOST_V4.into(), APP, SESSION) };
     let get = FunctionInfo { number: GET, version: 1, writes: false, reply_max: REPLY_BYTES as u16 };
     session.functions.insert("mica_get".to_owned(), get);
+    let read = FunctionInfo { number: onesided::READ, reply_max: onesided::READ_BYTES_MAX as u16, ..get };
+    session.functions.insert(READ.to_owned(), read);
+    let bytes = STORE_BYTES as u64;
+    let store = RegionInfo { index: 0, bytes, value_len: bytes, handler_rights: RIGHT_READ, raw_rights: RIGHT_READ };
+    session.regions.insert("store".to_owned(), store);
     let choice = Choice::AfXdp(XskOptions::attach(&object));
     let opened = topology.client().run(|| open(Target::new(session.host, PORT_BASE), &choice))??;
     Ok(Client::new(session, &Options { window, ..Options::default() }, opened.transport))
 }
 
 /// Nanoseconds of an operation, over `operations` of them with `window` in flight. Every value is compared.
-fn measure(client: &mut Client, contents: &Contents, window: usize, operations: u64) -> Result<f64> {
+fn measure(gets: &mut dyn Gets, contents: &Contents, window: usize, operations: u64) -> Result<f64> {
     const PATIENCE: Duration = Duration::from_secs(60);
-    let function = client.function("mica_get").context("no mica_get")?;
-    let mut keys = vec![0; client.core().window()];
+    // A step that is no factor of the number of keys visits all of them.
+    let key = |number: u64| number * 40_503 % KEYS;
     let (mut sent, mut ended, mut wrong) = (0, 0, 0u64);
     let begun = Instant::now();
     while ended < operations {
         while sent < operations && (sent - ended) < window as u64 {
-            // A step that is no factor of the number of keys visits all of them.
-            let key = sent * 40_503 % KEYS;
             let mut buffer = [0; args::GET_ARGS_MAX];
-            let args = args::get(&mut buffer, contents.geometry(), &key.to_le_bytes());
-            let call = Call::new(function, args).shard(Shard::Number(0)).reply_room(REPLY_BYTES as u16);
-            let ticket = client.submit(&call)?;
-            keys[ticket.index()] = key;
+            gets.submit(sent, args::get(&mut buffer, contents.geometry(), &key(sent).to_le_bytes()))?;
             sent += 1;
         }
-        ended += client.poll(|completion| {
-            let key = keys[completion.ticket.index()];
-            let found = completion.outcome.ok().and_then(|reply| args::found(reply.bytes).map(|(_, value)| value));
-            wrong += u64::from(found != Some(&value(key)[..]));
-        })? as u64;
+        ended += gets.poll(&mut |number, found| wrong += u64::from(found != Some(&value(key(number))[..])))? as u64;
         ensure!(begun.elapsed() < PATIENCE, "{ended} of {operations} operations in {PATIENCE:?}");
     }
     let elapsed = begun.elapsed();
