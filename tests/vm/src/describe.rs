@@ -64,6 +64,9 @@ pub struct Kernel {
     pub package: String,
     /// What `uname -r` begins with.
     pub release: String,
+    /// Handlers of ours that its verifier is known not to take.
+    #[serde(default)]
+    pub refuses: Vec<String>,
 }
 
 /// `roles/NAME.toml`: what a machine of a role has inside.

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use crate::{
     Accelerator, Error, Machine, Places, Topology,
     accelerator::Choice,
-    describe::{Start, Vm},
+    describe::{Kernel, Start, Vm},
     image::Image,
     machine::COMMAND_TIME,
     qemu::Card,
@@ -31,11 +31,30 @@ const HOST: &str = "host";
 /// # Panics
 /// When it does not come up: with all that is known about it.
 pub fn boot(topology: &str) -> Lab {
-    let kernel = std::env::var("NAAM_VM_KERNEL").ok();
-    let kernels = kernel.map(|kernel| (HOST.to_owned(), kernel)).into_iter().collect();
+    let kernels = other_kernel().map(|kernel| (HOST.to_owned(), kernel)).into_iter().collect();
     let topology = Topology::load(&Places::locate(), topology);
     let lab = topology.and_then(|topology| topology.boot(&Options { kernels, ..Options::default() }));
     lab.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The kernel of the machine called `host` in a test's topology: its name in `vm-images/kernels`, and what is known of it.
+///
+/// # Panics
+/// When it is not described.
+pub fn host_kernel(topology: &str) -> (String, Kernel) {
+    let places = Places::locate();
+    let described = || -> Result<(String, Kernel), Error> {
+        let topology = Topology::load(&places, topology)?;
+        let host = topology.vms().iter().find(|vm| vm.name == HOST);
+        let name = other_kernel().or_else(|| host.map(|vm| vm.kernel.clone())).unwrap_or_default();
+        let kernel = Kernel::load(&places, &name)?;
+        Ok((name, kernel))
+    };
+    described().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn other_kernel() -> Option<String> {
+    std::env::var("NAAM_VM_KERNEL").ok()
 }
 
 /// How to boot.

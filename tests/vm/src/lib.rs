@@ -34,7 +34,7 @@ pub use self::{
     accelerator::Accelerator,
     describe::Topology,
     error::Error,
-    lab::{Lab, Options, boot},
+    lab::{Lab, Options, boot, host_kernel},
     machine::{Machine, Output, Running},
     places::Places,
 };

@@ -38,6 +38,11 @@ impl Places {
         self.target.join("images").join(name)
     }
 
+    /// What was found out about a kernel by the test `vm_kernel`.
+    pub fn matrix(&self, kernel: &str) -> PathBuf {
+        self.target.join("matrix").join(kernel).with_added_extension("json")
+    }
+
     /// The folder of one boot's logs.
     pub fn logs(&self, boot: &str) -> PathBuf {
         self.target.join("logs").join(boot)

@@ -17,6 +17,7 @@ use crate::{setup, workspace::Workspace};
 mod cpio;
 mod image;
 mod lock;
+mod matrix;
 mod modules;
 mod packages;
 mod programs;
@@ -40,6 +41,11 @@ pub enum Action {
     Run(run::Options),
     /// Run the tests in machines and count them
     Test(test::Options),
+    /// Run the tests on every kernel of this machine's architecture, and write kernel-notes/kernels.md
+    Matrix {
+        /// Only these kernels
+        kernels: Vec<String>,
+    },
     /// Take the newest packages of Debian's archive: writes vm-images/lock.toml
     Lock,
     /// Show what vm-images describes
@@ -64,6 +70,7 @@ pub fn run(workspace: &Workspace, action: &Action) -> Result<()> {
         }
         Action::Run(options) => run::run(workspace, &places, options),
         Action::Test(options) => test::run(workspace, &places, options),
+        Action::Matrix { kernels } => matrix::run(workspace, &places, kernels),
         Action::Lock => lock::update(workspace, &places),
         Action::List => list(&places),
     }

@@ -28,5 +28,10 @@ pub fn run(workspace: &Workspace, places: &Places, options: &Options) -> Result<
         images.extend(images_of(&Topology::load(places, &name)?, kernel));
     }
     super::build(workspace, places, &images)?;
-    test::run_vm(workspace, &options.names, kernel)
+    let (_, good) = test::run_vm(workspace, &options.names, kernel)?;
+    // The count is the last thing on standard output; the exit code says the rest.
+    if !good {
+        std::process::exit(1);
+    }
+    Ok(())
 }
