@@ -58,7 +58,7 @@ fn every_handler_loads_unless_the_kernel_is_known_to_refuse_it() {
             None => {
                 let log = report["kernel"]["refused"]["log"].as_str().unwrap_or_default();
                 let reason = log.lines().next().unwrap_or("no reason given").to_owned();
-                println!("SKIPPED {handler}: the verifier of {name} refuses it ({reason})");
+                println!("SKIPPED {handler}: the verifier of {name} refuses it ({reason}), as vm-images/kernels says");
                 json!({ "refused": reason })
             }
         };

@@ -25,7 +25,10 @@ impl Pair {
     fn boot(test: &str, hook: &str) -> Option<Self> {
         let (name, kernel) = naam_vm::host_kernel("pair");
         if !kernel.refuses.is_empty() {
-            println!("SKIPPED {test}: the verifier of {name} refuses {}", kernel.refuses.join(", "));
+            println!(
+                "SKIPPED {test}: the verifier of {name} refuses {}, as vm-images/kernels says",
+                kernel.refuses.join(", ")
+            );
             return None;
         }
         let pair = Self { lab: naam_vm::boot("pair") };
