@@ -49,7 +49,7 @@ pub struct ClientStats {
     pub running: u64,
     /// Answers "runs elsewhere": asked again later.
     pub elsewhere: u64,
-    /// Answers "the host's time was up" to reading calls: asked again later.
+    /// Answers "the host's time was up": asked again later.
     pub out_of_time: u64,
     /// Answers "its steps are used up": asked again as a Continue.
     pub continued: u64,

@@ -273,7 +273,7 @@ fn over_budget(request: &[u8], steps: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_read_that_met_a_busy_host_is_repeated_and_nothing_else_is() {
+fn what_met_a_busy_host_is_repeated_and_nothing_else_is() {
     let mut core = core();
     core.submit(&read(&[7; ARGS]), NOW).unwrap();
     let request = sent(&mut core, NOW).unwrap();
@@ -284,9 +284,18 @@ fn a_read_that_met_a_busy_host_is_repeated_and_nothing_else_is() {
     // 32 steps are all that a message gets; asking again would not help.
     let refused = [Err(CallError::Refused { status: Status::Budget, code: 0, may_have_run: true })];
     assert_eq!(arrive(&mut core, &over_budget(&again, 32), NOW + 201 * MS), refused);
+    // So a write: time cuts nothing that has had an effect, and gives the slot back.
     core.submit(&write(&[7; ARGS]), NOW + 300 * MS).unwrap();
     let request = sent(&mut core, NOW + 300 * MS).unwrap();
-    assert_eq!(arrive(&mut core, &over_budget(&request, 3), NOW + 301 * MS), refused);
+    assert_eq!(arrive(&mut core, &over_budget(&request, 3), NOW + 301 * MS), []);
+    assert_eq!((core.stats().out_of_time, ticked(&mut core, NOW + 600 * MS)), (2, vec![]));
+    let again = sent(&mut core, NOW + 600 * MS).unwrap();
+    let identity = |datagram: &[u8]| datagram[wire::HEADER_BYTES..][..14].to_vec();
+    assert_eq!(identity(&again), identity(&request), "under its slot and sequence");
+    // What its slot says is its end, however many steps it took to look it up.
+    let mut from_slot = again;
+    from_slot[wire::HEADER_BYTES + 17] = wire::MESSAGE_DUPLICATE;
+    assert_eq!(arrive(&mut core, &over_budget(&from_slot, 0), NOW + 601 * MS), refused);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Core {
                 self.send_again(index, now);
             }
             Status::Version | Status::Elsewhere | Status::Running | Status::Budget
-                if status != Status::Budget || self.ran_out_of_time(call.function, message) =>
+                if status != Status::Budget || ran_out_of_time(message) =>
             {
                 if newest && call.phase == Phase::Sent {
                     self.postpone(index, status, header.handler, now);
@@ -164,13 +164,6 @@ impl Core {
         fresh && u32::from(message.steps) >= STEPS_MAX && !regions.is_empty() && has_rights
     }
 
-    /// Whether a message that is over its budget may find more of it next time: it only reads, and the host's time
-    /// was up (an interrupt may have used it), not the message's steps.
-    fn ran_out_of_time(&self, function: u16, message: &Message) -> bool {
-        let reads = self.functions[usize::from(function)].is_some_and(|known| !known.info.writes);
-        reads && u32::from(message.steps) < STEPS_MAX
-    }
-
     /// Asks again: at once with another version, otherwise after a while.
     fn postpone(&mut self, index: u32, status: Status, serving: u16, now: u64) {
         let call = &self.calls[index];
@@ -193,4 +186,11 @@ impl Core {
             self.timers.set(index, retry.min(call.deadline));
         }
     }
+}
+
+/// Whether a message that is over its budget may find more of it next time: the host's time was up (an interrupt or the
+/// messages beside it may have used it), not the message's steps. Time cuts nothing that has had an effect, and a slot is
+/// given back then; what comes from the slot is how the message ended.
+fn ran_out_of_time(message: &Message) -> bool {
+    u32::from(message.steps) < STEPS_MAX && message.flags & MESSAGE_DUPLICATE == 0
 }
