@@ -9,7 +9,8 @@
 //!  7 u8  count      messages, 1..=32
 //!  8 u16 app
 //! 10 u16 function
-//! 12 u16 handler    handler version the sender knows; 0 = whichever serves; replies: the one that ran
+//! 12 u16 handler    handler version the sender knows; 0 = whichever serves, in Requests; Continues: that of every
+//!                   state in it; replies: the one that ran
 //! 14 u16 shard      = UDP destination port - base - app * 64
 //! 16 u32 session
 //! 20 u16 length     of the whole datagram, header included
@@ -35,7 +36,8 @@
 //! 22 u16 reply_len  replies: bytes of reply; carried messages: bytes of reply so far
 //! 24 u16 room       bytes that follow this header, a multiple of 8
 //! 26 u8  state_len  carried messages: 8-byte words of state
-//! 27 u8  reply_max  carried messages: 8-byte words of the longest reply; else 0
+//! 27 u8  reply_max  carried messages: 8-byte words of the longest reply; fresh messages of a Continue: the same, or 0
+//!                   if the room alone bounds it; else 0
 //! 28 u32 sent       the client's send stamp, echoed
 //! 32 .. 32 + room   requests: arguments; replies: reply;
 //!                   carried: arguments (padded to 8) | op (40 bytes) | state | reply (padded to 8), see Carried

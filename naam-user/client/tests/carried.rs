@@ -66,8 +66,12 @@ fn answer(sent: &[u8], kind: Kind, edit: impl FnOnce(&mut Message, &mut [u8])) -
     message.encode(&mut bytes[HEADER_BYTES..]);
     header.kind = kind;
     header.encode(&mut bytes);
-    header.tag = wire::tag(PUBLIC_KEY, &bytes);
-    header.encode(&mut bytes);
+    tagged(bytes)
+}
+
+fn tagged(mut bytes: Vec<u8>) -> Vec<u8> {
+    let header = Header::decode(&bytes).unwrap();
+    Header { tag: wire::tag(PUBLIC_KEY, &bytes), ..header }.encode(&mut bytes);
     bytes
 }
 
@@ -116,6 +120,7 @@ fn calls_out_of_steps_go_on_at_home() {
         let (header, fresh, bytes) = sent(&mut core, NOW + MS).unwrap();
         assert_eq!((header.kind, fresh.flags, identity(&fresh)), (Kind::Continue, 0, identity(&first)));
         assert!(usize::from(fresh.room) >= Carried::bytes(ARGS, 16, 48), "room for what it will carry");
+        assert_eq!((first.reply_max, fresh.reply_max), (0, 6), "and no longer reply for that");
         let mut last = bytes;
         for visit in 1..4 {
             let now = NOW + (1 + u64::from(visit)) * MS;
@@ -182,7 +187,7 @@ fn messages_cut_elsewhere_go_home() {
     let mut buffer = [0; CARRIED_BYTES_MAX];
     let carried = cut(7, &mut buffer);
     let none = [0; ARGS];
-    core.submit_carried(&call(WRITE, &none), &carried, NOW).unwrap();
+    core.submit_carried(&call(WRITE, &none), &carried, 1, NOW).unwrap();
     let (header, message, bytes) = sent(&mut core, NOW).unwrap();
     assert_eq!((header.kind, message.sequence, message.steps), (Kind::Continue, 1, 7));
     assert_eq!(Carried::decode(&message, &bytes[HEADER_BYTES + MESSAGE_BYTES..]), Ok(carried));
@@ -191,7 +196,7 @@ fn messages_cut_elsewhere_go_home() {
     large.reply_len = 1024;
     let mut buffer = [0; CARRIED_BYTES_MAX];
     let carried = Carried::cut(&large, Step::Read, 1, 16, &mut buffer).expect("carried");
-    let refused = core.submit_carried(&call(READ, &none), &carried, NOW);
+    let refused = core.submit_carried(&call(READ, &none), &carried, 1, NOW);
     assert_eq!(refused, Err(SubmitError::RoomTooLong { room: CARRIED_BYTES_MAX, max: 1472 }));
 }
 
@@ -216,4 +221,98 @@ fn malformed_pushbacks_are_counted() {
     // In a Reply the flag means nothing that could be gone on with.
     let reply = answer(&done(&bytes), Kind::Pushback, |_, _| ());
     assert_eq!(arrive(&mut core, &reply, NOW + 9), [Ok(vec![9; 8])], "served messages of a Pushback are answers");
+}
+
+/// What home says once version `serving` has taken the place of the one that `sent` names.
+fn replaced(sent: &[u8], serving: u16) -> Vec<u8> {
+    let mut bytes = sent.to_vec();
+    let header = Header::decode(&bytes).unwrap();
+    Header { kind: Kind::Error, handler: serving, status: Status::Version as u16, ..header }.encode(&mut bytes);
+    tagged(bytes)
+}
+
+/// The handler is replaced between Pushback and Continue: the new version never sees the old one's state.
+#[test]
+fn a_state_is_for_the_version_that_left_it() {
+    for function in [READ, WRITE] {
+        let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+        core.submit(&call(function, &[3; ARGS]), NOW).unwrap();
+        let (_, first, bytes) = sent(&mut core, NOW).unwrap();
+        arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS);
+        let (_, _, bytes) = sent(&mut core, NOW + MS).unwrap();
+        let back = pushback(&bytes, STEPS_MAX);
+        // Another call learns of version 2 first.
+        core.submit(&call(function, &[4; ARGS]), NOW + MS).unwrap();
+        let (_, _, other) = sent(&mut core, NOW + MS).unwrap();
+        assert_eq!(arrive(&mut core, &replaced(&other, 2), NOW + MS), []);
+        let (header, _, other) = sent(&mut core, NOW + MS).unwrap();
+        assert_eq!(header.handler, 2);
+        arrive(&mut core, &done(&other), NOW + MS);
+
+        assert_eq!(arrive(&mut core, &back, NOW + 2 * MS), []);
+        // One that begins goes apart: it may name whatever serves.
+        core.submit(&call(function, &[5; ARGS]), NOW + 2 * MS).unwrap();
+        let (header, message, bytes) = sent(&mut core, NOW + 2 * MS).unwrap();
+        assert_eq!((header.kind, header.count, header.handler), (Kind::Continue, 1, 1));
+        assert_eq!((message.flags, message.request), (MESSAGE_CARRIED, first.request));
+        let (header, message, apart) = sent(&mut core, NOW + 2 * MS).unwrap();
+        assert_eq!((header.kind, header.count, message.flags), (Kind::Request, 1, 0));
+        assert_ne!(message.request, first.request);
+        arrive(&mut core, &done(&apart), NOW + 2 * MS);
+
+        assert_eq!(arrive(&mut core, &replaced(&bytes, 2), NOW + 3 * MS), []);
+        let (header, anew, bytes) = sent(&mut core, NOW + 3 * MS).unwrap();
+        assert_eq!((header.kind, header.handler), (Kind::Request, 2));
+        assert_eq!(Message { sent: 0, ..anew }, Message { sent: 0, ..first }, "as at first, slot and sequence too");
+        assert_eq!(bytes[HEADER_BYTES + MESSAGE_BYTES..][..ARGS], [3; ARGS]);
+        assert_eq!(arrive(&mut core, &done(&bytes), NOW + 4 * MS), [Ok(vec![9; 8])]);
+    }
+}
+
+/// So it is for a message that was cut elsewhere: it begins anew with the arguments that its call began with.
+#[test]
+fn messages_cut_elsewhere_begin_anew_with_another_version() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    let mut buffer = [0; CARRIED_BYTES_MAX];
+    core.submit_carried(&call(WRITE, &[8; ARGS]), &cut(7, &mut buffer), 6, NOW).unwrap();
+    let (header, carried, bytes) = sent(&mut core, NOW).unwrap();
+    assert_eq!((header.kind, header.handler), (Kind::Continue, 6));
+    assert_eq!(arrive(&mut core, &replaced(&bytes, 7), NOW + MS), []);
+    let (header, anew, bytes) = sent(&mut core, NOW + MS).unwrap();
+    assert_eq!((header.kind, header.handler, anew.flags, anew.steps, anew.room), (Kind::Request, 7, 0, 0, 48));
+    assert_eq!((anew.slot, anew.sequence), (carried.slot, carried.sequence));
+    assert_eq!(bytes[HEADER_BYTES + MESSAGE_BYTES..][..ARGS], [8; ARGS]);
+}
+
+/// A Pushback that brings more than its call has room for, allows a longer reply than its call does, or names no
+/// version, is not taken over.
+#[test]
+fn pushbacks_cannot_enlarge_a_call() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    core.submit(&call(READ, &[3; ARGS]), NOW).unwrap();
+    let (_, message, bytes) = sent(&mut core, NOW).unwrap();
+    // Up to the longest that a path has, far beyond the room of the call.
+    for room in [64, 240, 1392] {
+        let mut longer = bytes.clone();
+        longer.resize(HEADER_BYTES + MESSAGE_BYTES + room, 0);
+        Message { room: room as u16, ..message }.encode(&mut longer[HEADER_BYTES..]);
+        let header = Header::decode(&bytes).unwrap();
+        Header { length: longer.len() as u16, ..header }.encode(&mut longer);
+        assert_eq!(arrive(&mut core, &pushback(&longer, 40), NOW), []);
+    }
+    assert_eq!((core.stats().malformed, core.stats().pushbacks), (3, 0));
+    assert_eq!(sent(&mut core, NOW), None);
+
+    arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS);
+    let (_, _, bytes) = sent(&mut core, NOW + MS).unwrap();
+    let back = pushback(&bytes, 40);
+    let longer = answer(&back, Kind::Pushback, |message, _| message.reply_max = 7);
+    let mut nobody = back.clone();
+    Header { handler: 0, ..Header::decode(&back).unwrap() }.encode(&mut nobody);
+    for lie in [longer, tagged(nobody)] {
+        assert_eq!((arrive(&mut core, &lie, NOW + MS), sent(&mut core, NOW + MS)), (vec![], None));
+    }
+    assert_eq!((core.stats().malformed, core.stats().pushbacks), (5, 0));
+    arrive(&mut core, &back, NOW + MS);
+    assert_eq!((core.stats().malformed, core.stats().pushbacks), (5, 1), "the true one is taken over");
 }

@@ -2,6 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
+use naam_abi::limits::REPLY_BYTES;
 use naam_abi::wire::{Carried, Message};
 
 use super::Slot;
@@ -28,7 +29,10 @@ pub(super) struct Call {
     pub function: u16,
     pub shard: u16,
     pub arg_len: u16,
+    /// Room of its next attempt.
     pub room: u16,
+    /// Room of its plain request, which bounds the reply wherever it ends.
+    pub plain_room: u16,
     /// Times sent.
     pub attempts: u16,
     /// Handler version named in the last attempt.
@@ -46,6 +50,8 @@ pub(super) struct Call {
 /// A carried message as it travels.
 #[derive(Debug)]
 pub(super) struct Cargo {
+    /// Handler version whose state it is: no other may go on with it.
+    pub version: u16,
     /// Its part of the header.
     pub header: Message,
     /// Its parts, as they lie in the room.
@@ -53,10 +59,24 @@ pub(super) struct Cargo {
 }
 
 impl Cargo {
-    pub(super) fn new(carried: &Carried<'_>, hops: u8) -> Box<Self> {
+    pub(super) fn new(carried: &Carried<'_>, version: u16, hops: u8) -> Box<Self> {
         let mut header = Message { hops, ..Message::default() };
         carried.fill(&mut header);
-        Box::new(Self { header, body: carried.body().to_vec() })
+        Box::new(Self { version, header, body: carried.body().to_vec() })
+    }
+}
+
+impl Call {
+    /// Longest reply that it allows, in bytes.
+    pub(super) fn reply_max(&self) -> usize {
+        usize::from(self.plain_room).min(REPLY_BYTES)
+    }
+
+    /// Forgets what it carries: it begins anew, as a plain request under its slot and sequence.
+    pub(super) fn begin_anew(&mut self) {
+        self.cargo = None;
+        self.continues = false;
+        self.room = self.plain_room;
     }
 }
 
@@ -84,6 +104,7 @@ impl Calls {
             shard: 0,
             arg_len: 0,
             room: 0,
+            plain_room: 0,
             attempts: 0,
             version: 0,
             stamp: 0,
@@ -140,6 +161,7 @@ impl Calls {
             shard,
             arg_len: args.len() as u16,
             room: room as u16,
+            plain_room: room as u16,
             attempts: 0,
             version: 0,
             stamp: call.stamp,

@@ -289,11 +289,16 @@ impl Core {
     /// # Errors
     /// [`SubmitError::Busy`] and [`SubmitError::NoSlot`] pass; the others will not.
     pub fn submit(&mut self, call: &Call<'_>, now: u64) -> Result<Ticket, SubmitError> {
-        self.enter(call, now, 0)
+        self.enter(call, now, None)
     }
 
-    /// Takes a call with room for at least `room_min` bytes.
-    fn enter(&mut self, call: &Call<'_>, now: u64, room_min: u16) -> Result<Ticket, SubmitError> {
+    /// Takes a call, fresh or with what it carries and the version whose state that is.
+    fn enter(
+        &mut self,
+        call: &Call<'_>,
+        now: u64,
+        carried: Option<(&Carried<'_>, u16)>,
+    ) -> Result<Ticket, SubmitError> {
         let number = call.function.number;
         let known = self.functions.get(usize::from(number)).copied().flatten();
         let Known { info, .. } = known.ok_or(SubmitError::NoFunction { number })?;
@@ -306,7 +311,9 @@ impl Core {
             return Err(SubmitError::ArgsTooLong { len: call.args.len(), max: self.calls.args_max() });
         }
         let reply = usize::from(call.reply_room.unwrap_or(info.reply_max)).min(REPLY_BYTES);
-        let room = padded(call.args.len().max(reply).max(room_min.into()));
+        let agreed = carried.map_or(reply, |(carried, _)| reply.max(carried.reply_max()));
+        let plain_room = padded(call.args.len().max(agreed));
+        let room = carried.map_or(plain_room, |(carried, _)| plain_room.max(carried.room()));
         if HEADER_BYTES + MESSAGE_BYTES + room > self.max_payload {
             return Err(SubmitError::RoomTooLong { room, max: self.max_payload });
         }
@@ -323,30 +330,34 @@ impl Core {
             }
         };
         let deadline = now.saturating_add(call.timeout.as_nanos() as u64);
-        let index = self.calls.start(number, shard, slot, call.args, room, deadline);
+        let index = self.calls.start(number, shard, slot, call.args, plain_room, deadline);
+        if let Some((carried, version)) = carried {
+            let call = &mut self.calls[index];
+            call.room = room as u16;
+            call.continues = true;
+            call.cargo = Some(Cargo::new(carried, version, 0));
+        }
         self.timers.set(index, deadline);
         self.bins.queue(index, &self.calls[index], self.max_payload, now);
         self.stats.submitted += 1;
         Ok(self.ticket(index))
     }
 
-    /// Takes a message that was cut elsewhere: it goes home as a Continue, where its next op is performed. Its
-    /// arguments are those it carries. A writing function's gets a slot like any other call: it must not have been sent
+    /// Takes a message that was cut elsewhere, by handler version `version`: it goes home as a Continue, where its next
+    /// op is performed. Its arguments are those it carries; `call` has those it began with, with which it begins anew if
+    /// that version no longer serves. A writing function's gets a slot like any other call: it must not have been sent
     /// before, or it could run twice.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
-    pub fn submit_carried(&mut self, call: &Call<'_>, carried: &Carried<'_>, now: u64) -> Result<Ticket, SubmitError> {
-        if HEADER_BYTES + MESSAGE_BYTES + carried.room() > self.max_payload {
-            return Err(SubmitError::RoomTooLong { room: carried.room(), max: self.max_payload });
-        }
-        let room = carried.room() as u16;
-        let ticket = self.enter(&Call { args: &[], reply_room: Some(0), ..*call }, now, room)?;
-        let index = self.calls.index_of(ticket.request);
-        let call = &mut self.calls[index];
-        call.continues = true;
-        call.cargo = Some(Cargo::new(carried, 0));
-        Ok(ticket)
+    pub fn submit_carried(
+        &mut self,
+        call: &Call<'_>,
+        carried: &Carried<'_>,
+        version: u16,
+        now: u64,
+    ) -> Result<Ticket, SubmitError> {
+        self.enter(call, now, Some((carried, version)))
     }
 
     /// Ends every call, because nothing will be sent or received any more.

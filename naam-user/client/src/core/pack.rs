@@ -114,7 +114,10 @@ impl Core {
     pub fn transmit(&mut self, now: u64, buffer: &mut [u8]) -> Option<Outgoing> {
         let bin = self.bins.due(self.linger_ns, now)?;
         let (function, shard) = ((bin / SHARDS_MAX as u32) as u16, (bin % SHARDS_MAX as u32) as u16);
-        let version = self.functions[usize::from(function)].map_or(0, |Known { version, .. }| version);
+        let known = self.functions[usize::from(function)].map_or(0, |Known { version, .. }| version);
+        // The header names one version for all: calls that carry another's state than serves by now go apart.
+        let named = |call: &Call| call.cargo.as_ref().map_or(known, |cargo| cargo.version);
+        let version = self.bins.queues.front(bin).map_or(known, |index| named(&self.calls[index]));
         let mut len = HEADER_BYTES;
         let mut count = 0;
         let mut kind = Kind::Request;
@@ -122,7 +125,7 @@ impl Core {
             && let Some(index) = self.bins.queues.front(bin)
         {
             let bytes = message_bytes(&self.calls[index]);
-            if len + bytes > self.max_payload {
+            if len + bytes > self.max_payload || named(&self.calls[index]) != version {
                 break;
             }
             if self.calls[index].continues {
@@ -160,7 +163,9 @@ impl Core {
             if call.attempts > 1 && now as u32 == call.stamp { call.stamp.wrapping_add(1) } else { now as u32 };
         let (slot, sequence) = call.slot.as_ref().map_or((0, 0), |slot| (slot.number, slot.sequence));
         let carried = call.cargo.as_ref().map(|cargo| cargo.header);
-        let fresh = Message { arg_len: call.arg_len, ..Message::default() };
+        // A Continue's room is for what it will carry, and does not say how long a reply may be.
+        let reply_max = if call.continues { (call.reply_max() / 8) as u8 } else { 0 };
+        let fresh = Message { arg_len: call.arg_len, reply_max, ..Message::default() };
         let message = Message {
             request: call.request,
             sequence,

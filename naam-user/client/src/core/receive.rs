@@ -91,7 +91,15 @@ impl Core {
         }
         if header.kind == Kind::Pushback && message.flags & MESSAGE_CARRIED != 0 {
             match Carried::decode(message, room) {
-                Ok(carried) => self.go_on(index, &carried, message.hops, newest, now),
+                // What this call could not have become: home neither adds to its room nor to its reply.
+                Ok(carried)
+                    if header.handler == 0
+                        || carried.room() > usize::from(call.room)
+                        || carried.reply_max() > call.reply_max() =>
+                {
+                    self.stats.malformed += 1;
+                }
+                Ok(carried) => self.go_on(index, &carried, header.handler, message.hops, newest, now),
                 Err(_) => self.stats.malformed += 1,
             }
             return;
@@ -139,7 +147,7 @@ impl Core {
 
     /// Takes a message that home has given back over, and sends it home once more, under the slot and sequence that it
     /// had: whichever of its copies comes first runs. An answer to an earlier attempt, or one that is not further, is late.
-    fn go_on(&mut self, index: u32, carried: &Carried<'_>, hops: u8, newest: bool, now: u64) {
+    fn go_on(&mut self, index: u32, carried: &Carried<'_>, version: u16, hops: u8, newest: bool, now: u64) {
         let call = &mut self.calls[index];
         let further = call.cargo.as_ref().is_none_or(|cargo| cargo.header.steps < carried.steps());
         if !newest || !further || call.phase != Phase::Sent {
@@ -148,7 +156,7 @@ impl Core {
         }
         self.stats.pushbacks += 1;
         call.continues = true;
-        call.cargo = Some(Cargo::new(carried, hops));
+        call.cargo = Some(Cargo::new(carried, version, hops));
         self.send_again(index, now);
     }
 
@@ -157,18 +165,25 @@ impl Core {
     fn may_continue(&self, index: u32, message: &Message) -> bool {
         let call = &self.calls[index];
         let fresh = call.phase == Phase::Sent && !call.continues && message.flags & MESSAGE_DUPLICATE == 0;
-        let writes = self.functions[usize::from(call.function)].is_some_and(|known| known.info.writes);
+        let known = self.functions[usize::from(call.function)];
+        let writes = known.is_some_and(|known| known.info.writes);
         let counts = if writes { u8::MAX } else { RIGHT_READ };
         let regions = &self.session.regions;
         let has_rights = regions.values().all(|region| region.handler_rights & !region.raw_rights & counts == 0);
-        fresh && u32::from(message.steps) >= STEPS_MAX && !regions.is_empty() && has_rights
+        // Where no room bounds the reply, a Continue's would not either.
+        let bounded = call.plain_room > 0 || known.is_some_and(|known| known.info.reply_max == 0);
+        fresh && bounded && u32::from(message.steps) >= STEPS_MAX && !regions.is_empty() && has_rights
     }
 
     /// Asks again: at once with another version, otherwise after a while.
     fn postpone(&mut self, index: u32, status: Status, serving: u16, now: u64) {
-        let call = &self.calls[index];
+        let call = &mut self.calls[index];
         match status {
-            Status::Version => self.stats.version_retries += 1,
+            Status::Version => {
+                self.stats.version_retries += 1;
+                // Nobody takes its state any more. If a copy of it has run all the same, its slot will say so.
+                call.begin_anew();
+            }
             Status::Elsewhere => self.stats.elsewhere += 1,
             Status::Budget => self.stats.out_of_time += 1,
             _ => self.stats.running += 1,
