@@ -143,8 +143,13 @@ impl Client {
 
     /// For [`Core::submit_carried`].
     #[cfg(feature = "site")]
-    pub(crate) fn submit_carried(&mut self, call: &Call<'_>, carried: &Carried<'_>) -> Result<Ticket, SubmitError> {
-        self.core.submit_carried(call, carried, now())
+    pub(crate) fn submit_carried(
+        &mut self,
+        call: &Call<'_>,
+        carried: &Carried<'_>,
+        version: u16,
+    ) -> Result<Ticket, SubmitError> {
+        self.core.submit_carried(call, carried, version, now())
     }
 
     /// Sends what is due, and takes nothing.

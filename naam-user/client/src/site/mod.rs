@@ -263,7 +263,7 @@ impl SiteClient {
             self.free.push(index);
             return Err(SubmitError::ArgsTooLong { len: call.args.len(), max: naam_abi::limits::ARGS_BYTES });
         }
-        visit.begin(call, shard);
+        visit.begin(call, shard, info.version);
         self.stats.begun_here += 1;
         self.ready.push_back(index);
         Ok(self.ticket(index))
@@ -401,7 +401,9 @@ impl SiteClient {
         let visit = &mut self.visits[index as usize];
         let mut buffer = [0; CARRIED_BYTES_MAX];
         let carried = visit.run.as_mut().and_then(|run| run.cut(&mut buffer));
-        let Some(submitted) = carried.map(|carried| self.client.submit_carried(&visit.call(left), &carried)) else {
+        let call = visit.call(left);
+        let submitted = carried.map(|carried| self.client.submit_carried(&call, &carried, visit.version));
+        let Some(submitted) = submitted else {
             visit.goes_home = true;
             return self.go_home(index, left, done);
         };

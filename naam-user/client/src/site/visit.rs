@@ -28,6 +28,8 @@ pub(super) struct Visit {
     pub doing: Doing,
     pub run: Option<Run>,
     pub shard: u16,
+    /// Handler version that runs.
+    pub version: u16,
     pub deadline: Instant,
     /// It cannot go on here.
     pub goes_home: bool,
@@ -45,6 +47,7 @@ impl Default for Visit {
             doing: Doing::Nothing,
             run: None,
             shard: 0,
+            version: 0,
             deadline: Instant::now(),
             goes_home: false,
             failed: None,
@@ -57,11 +60,12 @@ impl Default for Visit {
 
 impl Visit {
     /// Takes a call in; its run has begun.
-    pub fn begin(&mut self, call: &Call<'_>, shard: u16) {
+    pub fn begin(&mut self, call: &Call<'_>, shard: u16, version: u16) {
         self.doing = Doing::Nothing;
         self.goes_home = false;
         self.failed = None;
         self.shard = shard;
+        self.version = version;
         self.function = call.function;
         self.reply_room = call.reply_room;
         self.deadline = Instant::now() + call.timeout;
