@@ -111,7 +111,7 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
         // SAFETY: this CPU's visit.
         let visit = unsafe { &*self.visit };
         let (arg_len, reply_len) = (u64::from(message.arg_len), u64::from(message.reply_len));
-        let parts = (arg_len + 7 & !7) + OP_BYTES as u64 + u64::from(constant!(state_len)) + (reply_len + 7 & !7);
+        let parts = ((arg_len + 7) & !7) + OP_BYTES as u64 + u64::from(constant!(state_len)) + ((reply_len + 7) & !7);
         // One that came carried and has not begun leaves as it came.
         let op = if op == BEGUN { lane.pending } else { op };
         let carried = lane.effects == 0
@@ -158,7 +158,7 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
             header.add(27).write((lane.reply_max / 8) as u8);
         }
         let at = frame_at + MESSAGE_BYTES as u64;
-        let op_at = at + (u64::from(message.arg_len) + 7 & !7);
+        let op_at = at + ((u64::from(message.arg_len) + 7) & !7);
         let state_at = op_at + OP_BYTES as u64;
         self.put::<ARGS_BYTES>(at, message.args.as_ptr(), message.arg_len);
         self.put::<OP_BYTES>(op_at, (&raw const *message).cast(), OP_BYTES as u32);
