@@ -101,6 +101,8 @@ impl Errno {
     pub const BUSY: Self = Self(16);
     /// Exists already.
     pub const EXIST: Self = Self(17);
+    /// No such device.
+    pub const NODEV: Self = Self(19);
     /// Wrong argument.
     pub const INVAL: Self = Self(22);
     /// No room left.

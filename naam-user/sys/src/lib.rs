@@ -17,6 +17,7 @@
 //! | [`pin`] | bpffs |
 //! | [`features`] | what this kernel can do |
 //! | [`link`] | links: which interface one holds |
+//! | [`tc`] | filters at TC ingress, by their numbers |
 //! | [`xdp`] | XDP on an interface |
 //!
 //! Aya's objects enter through their descriptors: `Map::from_fd(fd.try_clone_to_owned()?)`.
@@ -32,6 +33,7 @@ pub mod mapping;
 pub mod pin;
 pub mod program;
 pub mod run;
+pub mod tc;
 pub mod xdp;
 
 pub use btf::Btf;
