@@ -14,6 +14,7 @@ use naam_abi::tables::{APP_SERVING, APP_TAG, AppEntry, RIGHT_ALL, SessionEntry};
 use naam_admission::admit;
 use naam_loader::{Attached, Attachment, Datapath, Handler, Hook, Objects, Options};
 use naam_sys::program::Log;
+use naam_sys::{Insn, Program, ProgramSpec, ProgramType};
 use naam_testbed::{CLIENT_V4, DEVICE, HOST_V4, Topology, object};
 use naam_tests::bench::{SESSION, port};
 use naam_tests::frame::{Message, Request};
@@ -72,6 +73,16 @@ impl Scene {
         self.topology.host().run(|| datapath.attach(DEVICE, Some(hook)).unwrap()).unwrap()
     }
 
+    fn attached(&self, datapath: &Datapath) -> Vec<String> {
+        let attached = self.topology.host().run(|| datapath.attached()).unwrap();
+        attached.into_iter().map(|(interface, _)| interface).collect()
+    }
+
+    fn tc(&self, command: &str) {
+        let status = self.topology.host().command("tc").args(command.split_whitespace()).status();
+        assert!(status.unwrap().success(), "{command}");
+    }
+
     fn look(&self, datapath: &Datapath) -> Vec<(String, Hook)> {
         self.topology.host().run(|| datapath.look_at_interfaces().unwrap()).unwrap()
     }
@@ -84,7 +95,11 @@ impl Scene {
     }
 
     fn filters(&self) -> usize {
-        let output = self.topology.host().command("tc").args(["filter", "show", "dev", DEVICE, "ingress"]).output();
+        self.filters_on(DEVICE)
+    }
+
+    fn filters_on(&self, device: &str) -> usize {
+        let output = self.topology.host().command("tc").args(["filter", "show", "dev", device, "ingress"]).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
         text.lines().filter(|line| line.contains(" handle ") && line.contains("naam_entry_tc")).count()
     }
@@ -111,7 +126,8 @@ fn a_filter_at_tc_is_taken_over_and_removed() {
     let mut first = scene.serve();
     scene.attach(&mut first, Hook::Tc);
     assert!(scene.is_answered());
-    assert_eq!((scene.filters(), first.attached()), (1, vec![(DEVICE.into(), Attachment::Tc)]));
+    let attached = scene.topology.host().run(|| first.attached()).unwrap();
+    assert_eq!((scene.filters(), attached), (1, vec![(DEVICE.into(), Attachment::Tc)]));
     drop(first);
     assert!(scene.is_answered(), "the filter serves while nobody runs");
 
@@ -165,6 +181,101 @@ fn an_interface_made_again_is_told_from_the_one_before() {
     }
 }
 
+/// It is the interface that is served, whatever it is called.
+#[test]
+fn a_renamed_interface_goes_on_being_served() {
+    for (hook, tcx) in [(Hook::Xdp, None), (Hook::Tc, None), (Hook::Tc, Some(false))] {
+        let scene = Scene::new("renamed", tcx);
+        let mut datapath = scene.serve();
+        scene.attach(&mut datapath, hook);
+        for command in [&format!("link set {DEVICE} down"), &format!("link set {DEVICE} name lan0"), "link set lan0 up"]
+        {
+            scene.host(command);
+        }
+        assert_eq!((scene.look(&datapath), scene.attached(&datapath)), (vec![], vec!["lan0".to_owned()]), "{hook}");
+
+        // Not our own link in the way, nor a second filter.
+        let mut next = scene.open();
+        let host = scene.topology.host();
+        let taken = host.run(|| next.attach("lan0", Some(hook))).unwrap().unwrap();
+        assert!(taken.reason.contains("took over"), "{taken:?}");
+        assert_eq!((scene.links().len(), scene.filters_on("lan0")), (1, usize::from(tcx == Some(false))), "{hook}");
+        assert!(scene.links()[0].to_str().unwrap().ends_with(":lan0"), "{:?}", scene.links());
+
+        // Another of the old name is another.
+        scene.host(&format!("link add {DEVICE} type veth peer name peer0"));
+        assert_eq!(scene.look(&next), []);
+        assert!(!scene.attach(&mut next, hook).reason.contains("took over"));
+        assert_eq!((scene.look(&next), scene.links().len()), (vec![], 2));
+
+        assert!(host.run(|| next.detach("lan0")).unwrap().unwrap());
+        assert_eq!((scene.filters_on("lan0"), scene.attached(&next)), (0, vec![DEVICE.to_owned()]), "{hook}");
+        scene.host(&format!("link del {DEVICE}"));
+    }
+}
+
+/// Two pins change places with their interfaces' names.
+#[test]
+fn interfaces_that_swap_names_keep_what_they_carry() {
+    for (hook, tcx) in [(Hook::Xdp, None), (Hook::Tc, Some(false))] {
+        let scene = Scene::new("swap", tcx);
+        let mut datapath = scene.serve();
+        let host = scene.topology.host();
+        scene.host("link add swap0 type veth peer name peer0");
+        scene.attach(&mut datapath, hook);
+        host.run(|| datapath.attach("swap0", Some(hook))).unwrap().unwrap();
+        scene.host(&format!("link set {DEVICE} down"));
+        for (from, to) in [(DEVICE, "aside0"), ("swap0", DEVICE), ("aside0", "swap0")] {
+            scene.host(&format!("link set {from} name {to}"));
+        }
+        let mut next = scene.open();
+        for interface in [DEVICE, "swap0"] {
+            let taken = host.run(|| next.attach(interface, Some(hook))).unwrap().unwrap();
+            assert!(taken.reason.contains("took over"), "{hook}: {taken:?}");
+        }
+        assert_eq!((scene.look(&next), scene.links().len()), (vec![], 2), "{hook}");
+        scene.host("link del peer0");
+    }
+}
+
+/// The place of a filter says nothing of whose it is; its program does.
+#[test]
+fn a_filter_that_is_not_ours_is_left_alone() {
+    let scene = Scene::new("stranger", Some(false));
+    let mut datapath = scene.serve();
+    scene.attach(&mut datapath, Hook::Tc);
+    assert_eq!(scene.look(&datapath), []);
+    scene.tc(&format!("filter del dev {DEVICE} ingress"));
+    assert_eq!(scene.look(&datapath), [(DEVICE.to_owned(), Hook::Tc)], "one that vanishes is noticed");
+
+    // Somebody else's, where ours was.
+    let pin = scene.options.pins.join("stranger");
+    let insns = [Insn::new(0xb7, 0, 0, 0, -1), Insn::new(0x95, 0, 0, 0, 0)];
+    let stranger = Program::load(&ProgramSpec::new(ProgramType::SchedCls, "stranger", &insns)).unwrap().program;
+    stranger.pin(&pin).unwrap();
+    let pinned = scene.links().pop().unwrap();
+    let numbers: Vec<_> = pinned.file_name().unwrap().to_str().unwrap().split(['-', ':']).collect();
+    let [priority, handle] = [numbers[3], numbers[4]].map(|number| u32::from_str_radix(number, 16).unwrap());
+    let place = format!("dev {DEVICE} ingress prio {priority} handle {handle} bpf da");
+    scene.tc(&format!("filter add {place} object-pinned {}", pin.display()));
+    let id = stranger.info().unwrap().id;
+    let is_there = || {
+        let output = scene.topology.host().command("tc").args(["filter", "show", "dev", DEVICE, "ingress"]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().contains(&format!(" id {id} "))
+    };
+    assert!(is_there());
+    assert_eq!(scene.look(&datapath), [(DEVICE.to_owned(), Hook::Tc)]);
+
+    let mut next = scene.open();
+    assert!(!scene.attach(&mut next, Hook::Tc).reason.contains("took over"));
+    assert!(is_there() && scene.filters() == 1 && scene.is_answered(), "beside it, not in its place");
+    scene.tc(&format!("filter del dev {DEVICE} ingress"));
+    scene.tc(&format!("filter add {place} object-pinned {}", pin.display()));
+    assert!(scene.topology.host().run(|| next.detach(DEVICE).unwrap()).unwrap());
+    assert!(is_there() && scene.links().is_empty(), "nor removed");
+    std::fs::remove_file(pin).unwrap();
+}
+
 /// The client goes on sending to the address that the host had: to XDP that is somebody else now.
 #[test]
 fn xdp_serves_the_address_that_the_interface_has() {
@@ -176,7 +287,10 @@ fn xdp_serves_the_address_that_the_interface_has() {
     let _program =
         client.run(|| XskProgram::attach(&xsk, DEVICE, naam_abi::limits::PORT_BASE, Mode::Native).unwrap()).unwrap();
     assert!(scene.is_answered());
-    scene.host(&format!("link set {DEVICE} promisc on address 02:00:00:00:77:01"));
+    // Whatever the interface is called.
+    scene.host(&format!("link set {DEVICE} down"));
+    scene.host(&format!("link set {DEVICE} name lan0"));
+    scene.host("link set lan0 promisc on up address 02:00:00:00:77:01");
     scene.look(&datapath);
     while scene.socket.recv(&mut [0; 4096]).is_ok() {}
     assert!(!scene.is_answered());

@@ -1,17 +1,23 @@
 //! Attach: the entry program on an interface, by a pinned link where the kernel has one.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp};
+use naam_sys::tc::Place;
 
 use crate::datapath::{Datapath, chain};
 use crate::error::LoaderError;
 use crate::hook::Hook;
-use crate::interface::interfaces;
+use crate::interface::{Interface, interfaces, name_of};
 use crate::link::{Filter, Pinned, cause_errno, pinned};
+
+/// Priority of our filters at TC: a number that neither people nor the kernel (which counts down from 0xc000) choose by
+/// themselves, so that a place that was ours is not somebody else's by chance.
+const FILTER_PRIORITY: u16 = 0x4e41;
 
 /// Where and how the entry runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,62 +106,93 @@ impl Datapath {
         unreachable!("every list of ways ends with a return")
     }
 
-    /// Takes over what is pinned in one of `ways`, if it still holds the interface of that name.
+    /// Takes over what is pinned in one of `ways`, if it holds the interface of that name, whatever the name was when it
+    /// was attached.
     fn adopt(&mut self, interface: &str, ways: &[Attachment]) -> Result<Option<Attachment>, LoaderError> {
-        let failed = |attachment: Attachment, error: &dyn std::error::Error| attach_error(interface, attachment, error);
-        for pinned in pinned(&self.pins).into_iter().filter(|pinned| pinned.interface == interface) {
+        let present = interfaces().map_err(|source| LoaderError::Interfaces { source })?;
+        // What is pinned under the name of one that is absent may serve under another.
+        let Some(index) = present.get(interface).map(|present| present.index) else { return Ok(None) };
+        let mut adopted = None;
+        for pinned in pinned(&self.pins) {
             let attachment = pinned.attachment;
-            if !ways.contains(&attachment) {
+            if !ways.contains(&attachment) || pinned.holds()? != Some(index) {
                 continue;
             }
-            // A link outlives its interface, and goes with it under another name.
-            let present = interfaces().map_err(|error| failed(attachment, &error))?.get(interface).copied();
-            if present.is_none() || pinned.holds()? != present.map(|present| present.index) {
-                tracing::warn!(interface, pin = %pinned.path.display(), "what is pinned holds no interface of this name any more");
-                pinned.remove()?;
-                continue;
-            }
+            let failed = |error: &dyn std::error::Error| attach_error(interface, attachment, error);
             // A program that does not load must not cost the link that serves.
             match attachment.hook() {
                 Hook::Xdp => self.xdp().map(drop),
                 Hook::Tc => self.tc().map(drop),
             }
-            .map_err(|error| failed(attachment, &error))?;
-            match self.take_over(&pinned) {
-                Ok(()) => return Ok(Some(attachment)),
+            .map_err(|error| failed(&error))?;
+            match self.take_over(&pinned, interface) {
+                Ok(()) => {
+                    adopted = Some(attachment);
+                    break;
+                }
                 Err(error) if is_gone(&pinned, &error) => {
                     tracing::warn!(interface, cause = chain(&error), "what is pinned is gone; attaching anew");
                     pinned.remove()?;
                 }
-                Err(error) => return Err(failed(attachment, &error)),
+                Err(error) => return Err(failed(&error)),
             }
         }
-        Ok(None)
+        self.let_go(interface, index, adopted.is_some())?;
+        Ok(adopted)
+    }
+
+    /// Takes the name from what is pinned under it and does not hold its interface. A link outlives its interface, and
+    /// goes with it under another name; when that name is another interface's, it is not what was configured and is
+    /// removed, unless the two were `swapped`: both are configured then.
+    fn let_go(&self, interface: &str, index: u32, swapped: bool) -> Result<(), LoaderError> {
+        let present = interfaces().map_err(|source| LoaderError::Interfaces { source })?;
+        for pinned in pinned(&self.pins).into_iter().filter(|pinned| pinned.interface == interface) {
+            let held = pinned.holds()?;
+            match held.and_then(|index| name_of(&present, index)) {
+                _ if held == Some(index) => {}
+                Some(name) if swapped => pinned.rename(name)?,
+                _ => {
+                    let pin = pinned.path.display();
+                    tracing::warn!(interface, %pin, "what is pinned holds no interface of this name any more");
+                    pinned.remove()?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts this build's program in place of the one that serves.
-    fn take_over(&mut self, pinned: &Pinned) -> Result<(), ProgramError> {
+    fn take_over(&mut self, pinned: &Pinned, interface: &str) -> Result<(), ProgramError> {
         if let Some(filter) = pinned.filter {
-            let program = self.tc()?;
-            let link = filter.link(&pinned.interface).map_err(ProgramError::IOError)?;
-            let id = program.attach_to_link(link)?;
-            // Dropped, it would remove the filter.
-            std::mem::forget(program.take_link(id)?);
-            return self.pin_filter(pinned);
+            return self.take_over_filter(pinned, filter, interface);
         }
         let link = PinnedLink::from_pin(&pinned.path).map(FdLink::from).map_err(link_failed)?;
         match pinned.attachment.hook() {
             Hook::Xdp => {
                 let program = self.xdp()?;
                 let id = program.attach_to_link(link.try_into().map_err(link_failed)?)?;
-                program.take_link(id).map(drop_pinned)
+                program.take_link(id).map(drop_pinned)?;
             }
             Hook::Tc => {
                 let program = self.tc()?;
                 let id = program.attach_to_link(link.try_into().map_err(link_failed)?)?;
-                program.take_link(id).map(drop_pinned)
+                program.take_link(id).map(drop_pinned)?;
             }
         }
+        pinned.rename(interface).map_err(|error| other_error(&error))
+    }
+
+    /// The new program is pinned before it serves, and the old one for as long as it may: whenever this process ends, one
+    /// of the pins is the filter's.
+    fn take_over_filter(&mut self, pinned: &Pinned, filter: Filter, interface: &str) -> Result<(), ProgramError> {
+        let program = self.tc_program()?;
+        let next = self.pin_filter(&program, filter.place, interface)?;
+        let replaced = filter.place.replace(&program);
+        if next != pinned.path {
+            let unused = if replaced.is_ok() { &pinned.path } else { &next };
+            std::fs::remove_file(unused).map_err(ProgramError::IOError)?;
+        }
+        replaced.map_err(|error| ProgramError::IOError(std::io::Error::from_raw_os_error(error.errno.0)))
     }
 
     fn attach_as(&mut self, interface: &str, attachment: Attachment) -> Result<(), ProgramError> {
@@ -190,52 +227,59 @@ impl Datapath {
     /// Before 6.6: a filter of clsact, which stays until it is removed by its numbers.
     fn attach_filter(&mut self, interface: &str) -> Result<(), ProgramError> {
         let index = interfaces().map_err(ProgramError::IOError)?.get(interface).map(|present| present.index);
-        let index = index.ok_or_else(|| ProgramError::UnknownInterface { name: interface.into() })?;
+        let ifindex = index.ok_or_else(|| ProgramError::UnknownInterface { name: interface.into() })?;
         // The qdisc may be there already.
         let _ = tc::qdisc_add_clsact(interface);
         let program = self.tc()?;
-        let options = TcAttachOptions::Netlink(NlOptions::default());
-        let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+        let options = NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() };
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
         let link = program.take_link(id)?;
-        let filter = Filter { index, priority: link.priority()?, handle: link.handle()?.into() };
-        self.pin_filter(&Pinned::new(&self.pins, interface, Attachment::Tc, Some(filter)))?;
+        let place = Place { ifindex, priority: link.priority()?, handle: link.handle()?.into() };
+        let program = self.tc_program()?;
+        self.pin_filter(&program, place, interface)?;
         // Dropped, it would remove the filter: as it does if the pin fails.
         std::mem::forget(link);
         Ok(())
     }
 
-    /// Pins the program of a filter, under the filter's numbers.
-    fn pin_filter(&mut self, pinned: &Pinned) -> Result<(), ProgramError> {
-        let fd = self.tc()?.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)?;
-        let program = naam_sys::Program::from_fd(fd);
-        program.and_then(|program| program.pin_replacing(&pinned.path)).map_err(|error| other_error(&error))
+    /// Pins the program of a filter, under the numbers of both; where.
+    fn pin_filter(&self, program: &naam_sys::Program, place: Place, interface: &str) -> Result<PathBuf, ProgramError> {
+        let id = program.info().map_err(|error| other_error(&error))?.id;
+        let filter = Filter { place, program: id };
+        let pinned = Pinned::new(&self.pins, interface, Attachment::Tc, Some(filter));
+        program.pin_replacing(&pinned.path).map_err(|error| other_error(&error))?;
+        Ok(pinned.path)
     }
 
-    /// Detaches the entry from `interface`, at every hook. Returns whether it was attached.
+    /// Detaches the entry from the interface that has this name now, at every hook. Returns whether it was attached.
     pub fn detach(&mut self, interface: &str) -> Result<bool, LoaderError> {
-        let found: Vec<_> = pinned(&self.pins).into_iter().filter(|pinned| pinned.interface == interface).collect();
+        let present = interfaces().map_err(|source| LoaderError::Interfaces { source })?;
+        let mut found = pinned(&self.pins);
+        found.retain(|pinned| pinned.name(&present) == interface);
         found.iter().try_for_each(Pinned::remove)?;
         Ok(!found.is_empty())
     }
 
-    /// Interfaces with a pinned attachment.
+    /// Interfaces with a pinned attachment, by the names that they have now in this thread's network namespace.
     pub fn attached(&self) -> Vec<(String, Attachment)> {
-        pinned(&self.pins).into_iter().map(|pinned| (pinned.interface, pinned.attachment)).collect()
+        let present = interfaces().unwrap_or_default();
+        pinned(&self.pins).into_iter().map(|pinned| (pinned.name(&present), pinned.attachment)).collect()
     }
 
-    /// Tells XDP the Ethernet addresses that its interfaces have now. Returns the attachments that
-    /// have lost their interface although there is one of its name: it was made again, and
-    /// [`Datapath::attach`] attaches to it.
+    /// Tells XDP the Ethernet addresses that its interfaces have now, whatever they are called. Returns the attachments
+    /// that do not hold the interface of their name: it was made again, another has taken its name, or somebody has
+    /// removed the filter; [`Datapath::attach`] attaches to it.
     pub fn look_at_interfaces(&self) -> Result<Vec<(String, Hook)>, LoaderError> {
         let present = interfaces().map_err(|source| LoaderError::Interfaces { source })?;
         let (mut served, mut lost) = (Vec::new(), Vec::new());
         for pinned in pinned(&self.pins) {
-            let Some(interface) = present.get(&pinned.interface) else { continue };
-            let hook = pinned.attachment.hook();
-            match (pinned.holds()? == Some(interface.index), hook, interface.address) {
-                (false, ..) => lost.push((pinned.interface, hook)),
-                (true, Hook::Xdp, Some(address)) => served.push((interface.index, address)),
-                (true, ..) => {}
+            let (held, hook) = (pinned.holds()?, pinned.attachment.hook());
+            let holding = held.and_then(|index| name_of(&present, index)).map(|name| present[name]);
+            if let (Hook::Xdp, Some(Interface { index, address: Some(address) })) = (hook, holding) {
+                served.push((index, address));
+            }
+            if present.get(&pinned.interface).is_some_and(|named| held != Some(named.index)) {
+                lost.push((pinned.interface, hook));
             }
         }
         self.tables.set_interfaces(&served);
@@ -271,19 +315,24 @@ impl Datapath {
         }
     }
 
+    fn tc_program(&mut self) -> Result<naam_sys::Program, ProgramError> {
+        own(self.tc()?.fd()?.as_fd())
+    }
+
     /// Loads the entry for `hook`, for test runs; its descriptor.
     pub fn entry_program(&mut self, hook: Hook) -> Result<naam_sys::Program, LoaderError> {
-        let fd = match hook {
-            Hook::Xdp => {
-                self.xdp().and_then(|program| program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
-            }
-            Hook::Tc => {
-                self.tc().and_then(|program| program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
-            }
+        let program = match hook {
+            Hook::Xdp => self.xdp().and_then(|program| own(program.fd()?.as_fd())),
+            Hook::Tc => self.tc_program(),
         };
-        let fd = fd.map_err(|error| LoaderError::Entry { what: format!("entry for {hook}"), cause: chain(&error) })?;
-        Ok(naam_sys::Program::from_fd(fd)?)
+        program.map_err(|error| LoaderError::Entry { what: format!("entry for {hook}"), cause: chain(&error) })
     }
+}
+
+/// A descriptor of our own for a program of aya's.
+fn own(program: BorrowedFd<'_>) -> Result<naam_sys::Program, ProgramError> {
+    let fd = program.try_clone_to_owned().map_err(ProgramError::IOError)?;
+    naam_sys::Program::from_fd(fd).map_err(|error| other_error(&error))
 }
 
 /// The descriptor may go: the pin keeps the link.
@@ -322,12 +371,13 @@ const EINVAL: i32 = 22;
 /// Whether an error says that there is nothing left to take over.
 fn is_gone(pinned: &Pinned, error: &ProgramError) -> bool {
     const ENOENT: i32 = 2;
+    const ENODEV: i32 = 19;
     const ENOLINK: i32 = 67;
     match (&pinned.filter, cause_errno(error)) {
         // The interface has gone a moment ago.
         (None, errno) => errno == Some(ENOLINK),
         // Somebody has removed the filter, or its qdisc.
-        (Some(_), errno) => matches!(errno, Some(ENOENT | EINVAL)),
+        (Some(_), errno) => matches!(errno, Some(ENOENT | ENODEV | EINVAL)),
     }
 }
 

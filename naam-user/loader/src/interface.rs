@@ -23,12 +23,19 @@ pub fn interfaces() -> io::Result<HashMap<String, Interface>> {
     Ok(links.collect())
 }
 
+/// The name that an interface has now, by its index.
+pub(crate) fn name_of(present: &HashMap<String, Interface>, index: u32) -> Option<&str> {
+    present.iter().find(|(_, interface)| interface.index == index).map(|(name, _)| name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn loopback_is_the_first() {
-        assert_eq!(interfaces().unwrap()["lo"], Interface { index: 1, address: Some([0; 6]) });
+        let present = interfaces().unwrap();
+        assert_eq!(present["lo"], Interface { index: 1, address: Some([0; 6]) });
+        assert_eq!(name_of(&present, 1), Some("lo"));
     }
 }

@@ -1,53 +1,54 @@
 //! What keeps an entry program attached, by its name in `links/`.
 //!
 //! ```text
-//! xdp-native:eth0            a link of XDP in the driver; xdp-generic likewise
-//! tc:eth0                    a link at TC ingress (6.6)
-//! tc-filter-7-c000-1:eth0    the program of a filter at TC ingress: interface 7, priority, handle
+//! xdp-native:eth0               a link of XDP in the driver; xdp-generic likewise
+//! tc:eth0                       a link at TC ingress (6.6)
+//! tc-filter-7-4e41-1-2f0:eth0   the program of a filter at TC ingress: interface 7, priority, handle, program
 //! ```
+//! Interfaces are renamed: a link knows its own by the index, and so does the name of a filter's pin. What
+//! stands behind the colon is the name at the last attach.
+//!
 //! The kernel has no link for a filter, and lists it by the interface alone. The name tells which one
-//! is ours, so that it can be replaced and removed, and no other.
+//! is ours, so that it can be replaced and removed; the program's id tells whether it still is. Another
+//! program in that place is somebody else's, and is left alone.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::programs::TcAttachType;
-use aya::programs::links::Link as _;
-use aya::programs::tc::{SchedClassifierLink, TcHandle};
+use naam_sys::tc::Place;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::attach::Attachment;
-use crate::datapath::chain;
 use crate::error::LoaderError;
-use crate::interface::interfaces;
+use crate::interface::{Interface, interfaces, name_of};
 
 /// A filter at TC ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Its interface. When that goes, the filter goes with it.
-    pub index: u32,
-    /// The filter's priority on it.
-    pub priority: u16,
-    /// Its number in that priority.
-    pub handle: u32,
+    /// Where it is. When its interface goes, the filter goes with it.
+    pub place: Place,
+    /// Id of its program, which the pin keeps: no other program gets that number.
+    pub program: u32,
 }
 
 impl Filter {
     /// What stands before the interface in the pin's name.
     fn kind(self) -> String {
-        format!("tc-filter-{:x}-{:x}-{:x}", self.index, self.priority, self.handle)
+        let Place { ifindex, priority, handle } = self.place;
+        format!("tc-filter-{ifindex:x}-{priority:x}-{handle:x}-{:x}", self.program)
     }
 
     fn parse(kind: &str) -> Option<Self> {
-        let mut numbers =
-            kind.strip_prefix("tc-filter-")?.split('-').map(|number| u32::from_str_radix(number, 16).ok());
-        let (index, priority, handle) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        Some(Self { index, priority: u16::try_from(priority).ok()?, handle })
+        let numbers = kind.strip_prefix("tc-filter-")?.split('-').map(|number| u32::from_str_radix(number, 16).ok());
+        let numbers: [u32; 4] = numbers.collect::<Option<Vec<_>>>()?.try_into().ok()?;
+        let [ifindex, priority, handle, program] = numbers;
+        Some(Self { place: Place { ifindex, priority: priority.try_into().ok()?, handle }, program })
     }
 
-    /// The filter, for aya.
-    pub fn link(self, interface: &str) -> std::io::Result<SchedClassifierLink> {
-        let handle = TcHandle::new((self.handle >> 16) as u16, self.handle as u16);
-        SchedClassifierLink::attached(interface, TcAttachType::Ingress, self.priority, handle, None)
+    /// Whether it is still there, with our program.
+    fn is_ours(self) -> Result<bool, LoaderError> {
+        Ok(self.place.program()? == Some(self.program))
     }
 }
 
@@ -56,7 +57,7 @@ impl Filter {
 pub(crate) struct Pinned {
     /// Its pin.
     pub path: PathBuf,
-    /// The name of its interface when it was attached.
+    /// The name of its interface when it was attached, or taken over.
     pub interface: String,
     /// Where the entry runs.
     pub attachment: Attachment,
@@ -67,9 +68,13 @@ pub(crate) struct Pinned {
 impl Pinned {
     /// The pin of a link, or of a filter's program.
     pub fn new(pins: &Path, interface: &str, attachment: Attachment, filter: Option<Filter>) -> Self {
+        Self::new_in(&pins.join("links"), interface, attachment, filter)
+    }
+
+    fn new_in(links: &Path, interface: &str, attachment: Attachment, filter: Option<Filter>) -> Self {
         let kind = filter.map_or_else(|| attachment.name().to_owned(), Filter::kind);
         // bpffs reserves dots in names; interface names have no colons.
-        let path = pins.join("links").join(format!("{kind}:{}", interface.replace('.', ":")));
+        let path = links.join(format!("{kind}:{}", interface.replace('.', ":")));
         Self { path, interface: interface.into(), attachment, filter }
     }
 
@@ -84,44 +89,48 @@ impl Pinned {
         Some(Self { interface: interface.replace(':', "."), attachment, filter, path })
     }
 
-    /// Index of the interface that it holds; `None` if that is gone.
+    /// Index of the interface that it holds; `None` if that is gone, or the filter is.
     pub fn holds(&self) -> Result<Option<u32>, LoaderError> {
         match self.filter {
-            Some(filter) => Ok(Some(filter.index)),
+            Some(filter) => Ok(filter.is_ours()?.then_some(filter.place.ifindex)),
             None => Ok(naam_sys::link::interface_of_pinned(&self.path)?),
         }
+    }
+
+    /// The name that its interface has now; the one it had, if that is gone.
+    pub fn name(&self, present: &HashMap<String, Interface>) -> String {
+        let held = self.holds().ok().flatten();
+        held.and_then(|index| name_of(present, index)).unwrap_or(&self.interface).to_owned()
+    }
+
+    /// Lets the pin say the name that its interface has now. What has that name already changes places with it.
+    pub fn rename(&self, interface: &str) -> Result<(), LoaderError> {
+        let renamed = Self::new_in(self.path.parent().unwrap_or(&self.path), interface, self.attachment, self.filter);
+        if renamed.path == self.path {
+            return Ok(());
+        }
+        let flags = if renamed.path.exists() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };
+        renameat2(AT_FDCWD, &self.path, AT_FDCWD, &renamed.path, flags).map_err(|errno| LoaderError::Pin {
+            operation: "rename link",
+            path: self.path.clone(),
+            source: errno.into(),
+        })
     }
 
     /// Detaches, and removes the pin.
     pub fn remove(&self) -> Result<(), LoaderError> {
         if let Some(filter) = self.filter {
-            filter.remove(&self.interface)?;
+            let removed = filter.is_ours().and_then(|ours| if ours { Ok(filter.place.clear()?) } else { Ok(()) });
+            removed.map_err(|error| LoaderError::Detach {
+                interface: self.name(&interfaces().unwrap_or_default()),
+                cause: error.to_string(),
+            })?;
         }
         fs::remove_file(&self.path).map_err(|source| LoaderError::Pin {
             operation: "remove link",
             path: self.path.clone(),
             source,
         })
-    }
-}
-
-impl Filter {
-    /// Removes the filter, unless its interface has gone already.
-    fn remove(self, interface: &str) -> Result<(), LoaderError> {
-        const ENOENT: i32 = 2;
-        const EINVAL: i32 = 22;
-        let failed = |cause: String| LoaderError::Detach { interface: interface.into(), cause };
-        let present = interfaces().map_err(|error| failed(error.to_string()))?;
-        if present.get(interface).is_none_or(|present| present.index != self.index) {
-            return Ok(());
-        }
-        let link = self.link(interface).map_err(|error| failed(error.to_string()))?;
-        match link.detach() {
-            Ok(()) => Ok(()),
-            // Somebody has removed the filter, or its qdisc.
-            Err(error) if matches!(cause_errno(&error), Some(ENOENT | EINVAL)) => Ok(()),
-            Err(error) => Err(failed(chain(&error))),
-        }
     }
 }
 
@@ -157,17 +166,19 @@ mod tests {
     #[test]
     fn names_tell_what_is_pinned() {
         let pins = Path::new("/pins");
-        let filter = Filter { index: 70_000, priority: 0xc000, handle: 0x1_0002 };
+        let place = Place { ifindex: 70_000, priority: 0xc000, handle: 0x1_0002 };
+        let filter = Filter { place, program: 0x2f0 };
         let cases = [
             ("links/xdp-native:eth0", Pinned::new(pins, "eth0", Attachment::XdpNative, None)),
             ("links/tc:eth0:7", Pinned::new(pins, "eth0.7", Attachment::Tc, None)),
-            ("links/tc-filter-11170-c000-10002:eth0", Pinned::new(pins, "eth0", Attachment::Tc, Some(filter))),
+            ("links/tc-filter-11170-c000-10002-2f0:eth0", Pinned::new(pins, "eth0", Attachment::Tc, Some(filter))),
         ];
         for (path, pinned) in cases {
             assert_eq!(pinned.path, pins.join(path));
             assert_eq!(Pinned::read(pins.join(path)), Some(pinned));
         }
-        for other in ["links/other:eth0", "links/tc", "links/tc-filter-1-2:eth0", "links/tc-filter-1-10000-1:eth0"] {
+        for other in ["links/other:eth0", "links/tc", "links/tc-filter-1-2-3:eth0", "links/tc-filter-1-10000-1-1:eth0"]
+        {
             assert_eq!(Pinned::read(pins.join(other)), None, "{other}");
         }
     }
