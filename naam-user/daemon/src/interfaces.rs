@@ -17,6 +17,7 @@ impl Host {
             admin::Hook::Xdp => Some(Hook::Xdp),
             admin::Hook::Tc => Some(Hook::Tc),
         };
+        self.follow_names();
         if let Some(other) = self.interfaces.iter().find(|attached| attached.interface == interface) {
             let refused =
                 ControlError::new("attach to", interface, format!("it is served at {:?} already", other.hook));
@@ -27,6 +28,9 @@ impl Host {
         let attached = attached.map_err(|error| ControlError::new("attach to", interface, error))?;
         let attachment = self.describe(&attached)?;
         tracing::info!(interface, at = attached.attachment.name(), reason = attached.reason, "attached");
+        // One that had the name before, and has another now, is not served any more.
+        let held = self.datapath.attached();
+        self.interfaces.retain(|attached| held.iter().any(|(name, _)| *name == attached.interface));
         self.interfaces.push(attachment.clone());
         Ok(attachment)
     }
@@ -64,6 +68,7 @@ impl Host {
     /// Detaches from an interface.
     pub fn detach(&mut self, interface: &str) -> Result<(), ControlError> {
         let failed = |cause: &dyn ToString| ControlError::new("detach from", interface, cause.to_string());
+        self.follow_names();
         if !self.datapath.detach(interface).map_err(|error| failed(&error))? {
             return Err(failed(&"nothing of this instance is attached there").way_out("`naam inspect` lists the links"));
         }
@@ -72,9 +77,22 @@ impl Host {
         Ok(())
     }
 
+    /// Calls the interfaces by the names that they have now.
+    fn follow_names(&mut self) {
+        for attached in &mut self.interfaces {
+            // One that is gone keeps its name.
+            let Ok(name) = interface_name(attached.ifindex) else { continue };
+            if name != attached.interface {
+                tracing::info!(interface = attached.interface, name, "the interface has another name");
+                attached.interface = name;
+            }
+        }
+    }
+
     /// Follows the interfaces: one that was made again is attached to again, and one that has a new
     /// Ethernet address is served under it.
     pub fn follow_interfaces(&mut self) {
+        self.follow_names();
         let lost = match self.datapath.look_at_interfaces() {
             Ok(lost) => lost,
             Err(error) => return tracing::warn!(%error, "cannot look at the interfaces"),
@@ -85,7 +103,7 @@ impl Host {
                 Hook::Xdp => admin::Hook::Xdp,
                 Hook::Tc => admin::Hook::Tc,
             };
-            tracing::warn!(interface, "the interface was made again; attaching to it");
+            tracing::warn!(interface, "the interface was made again or has lost its filter; attaching to it");
             if let Err(error) = self.attach(&interface, hook) {
                 tracing::error!(interface, %error, "the interface is not served any more");
             }
@@ -115,6 +133,11 @@ impl Host {
         }
         Ok(())
     }
+}
+
+fn interface_name(index: u32) -> rustix::io::Result<String> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    rustix::net::netdevice::index_to_name(socket.as_fd(), index)
 }
 
 fn interface_index(name: &str) -> rustix::io::Result<u32> {
