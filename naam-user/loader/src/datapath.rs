@@ -70,8 +70,11 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Sets up an instance, or adopts what an earlier process of it has pinned.
+    /// Sets up an instance, or adopts what an earlier process of it has pinned. Refuses PREEMPT_RT kernels.
     pub fn open(options: &Options, objects: Objects<'_>) -> Result<Self, LoaderError> {
+        if features::is_realtime() {
+            return Err(LoaderError::Realtime);
+        }
         let maps = options.pins.join("maps");
         // The file system's root is the first ancestor that exists.
         let root = options.pins.ancestors().find(|path| path.exists()).unwrap_or(&options.pins);

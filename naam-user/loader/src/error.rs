@@ -40,6 +40,12 @@ pub enum LoaderError {
         /// All that it said.
         log: String,
     },
+    /// On a PREEMPT_RT kernel two frames may be in one CPU's datapath at once, and would write over each other.
+    #[error(
+        "open the datapath: this is a PREEMPT_RT kernel (/sys/kernel/realtime, `uname -v`), where softirqs of one CPU do not \
+         exclude each other, which the datapath's memory by CPU relies on; boot a kernel without PREEMPT_RT"
+    )]
+    Realtime,
     /// A pinned map is not of this build's shape.
     #[error(
         "adopt {path}: it has {found}, this build wants {wanted}; it was pinned by another version: stop that version \

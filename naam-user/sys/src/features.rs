@@ -71,6 +71,13 @@ pub fn live_registers() -> bool {
     kernel_version().is_some_and(|version| version >= FIRST)
 }
 
+/// Whether this is a PREEMPT_RT kernel: `/sys/kernel/realtime` is 1, or `uname -v` says so where that file is missing.
+/// Softirqs are threads on such a one, and one may be put off in favour of another on the same CPU.
+pub fn is_realtime() -> bool {
+    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
+        || rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ const MOV64_IMM: u8 = 0xb7;
 const EXIT: u8 = 0x95;
 
 pub fn findings() -> Vec<Finding> {
-    let mut findings = vec![version(), btf(), bpffs()];
+    let mut findings = vec![version(), preemption(), btf(), bpffs()];
     match trivial_program() {
         Ok(jited) => {
             findings.push(good("bpf()", "this process may load XDP programs"));
@@ -39,6 +39,17 @@ fn version() -> Finding {
         None => warning(check, "its release names no version", "the other lines tell what it can do"),
         Some(version) if version < OLDEST => bad(check, version.to_string(), format!("{OLDEST} or newer is needed")),
         Some(version) => good(check, version.to_string()),
+    }
+}
+
+/// `naam serve` refuses what this finds bad.
+fn preemption() -> Finding {
+    let check = "preemption";
+    if features::is_realtime() {
+        let detail = "PREEMPT_RT: softirqs of one CPU do not exclude each other, and naam serve refuses to start";
+        bad(check, detail, "boot a kernel without PREEMPT_RT")
+    } else {
+        good(check, "no PREEMPT_RT: a CPU runs one datagram at a time")
     }
 }
 
