@@ -1,6 +1,6 @@
 //! Insert and delete: the nodes from the leaf to the root are written anew, then the root is published.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Instant;
 
 use naam_handlers::cell::layout::{NODE_WORDS, NodePtr, QUARTER_BYTES, ROOT_AT, Root, ValuePtr, block_words};
@@ -10,7 +10,7 @@ use crate::memory::Words;
 use crate::node::{Branch, Entry, Node, Pair, Value, padded, size};
 use crate::number::Number;
 use crate::space::Block;
-use crate::tree::{State, Tree, check_value, number};
+use crate::tree::{State, Tree, check_value, generation_after, generation_for, number};
 
 /// A node with fewer words is merged with a neighbour, or gets some of its entries.
 const UNDERFULL_WORDS: usize = NODE_WORDS * 3 / 8;
@@ -21,8 +21,9 @@ pub struct Batch<'t, M: Words> {
     pub(crate) tree: &'t mut Tree<M>,
     pub(crate) state: State,
     generation: u32,
-    /// What was taken: nobody knows of it yet, so it may be written again.
-    fresh: HashSet<Block>,
+    /// What was taken, and the word that stood there: nobody knows of it yet, so it may be written again. No
+    /// generation tells that: after 2^32 publications published nodes have this batch's.
+    fresh: HashMap<Block, u64>,
     /// What the publication takes out of the tree.
     retired: Vec<Block>,
     failed: Option<CellError>,
@@ -43,9 +44,9 @@ pub(crate) struct Changed {
 
 impl<'t, M: Words> Batch<'t, M> {
     pub(crate) fn new(tree: &'t mut Tree<M>) -> Self {
-        let generation = tree.generation().wrapping_add(1).max(1);
+        let generation = generation_after(tree.generation());
         let state = tree.state;
-        Self { tree, state, generation, fresh: HashSet::new(), retired: Vec::new(), failed: None }
+        Self { tree, state, generation, fresh: HashMap::new(), retired: Vec::new(), failed: None }
     }
 
     /// Gives a key a value; whether the key is new.
@@ -265,7 +266,7 @@ impl<'t, M: Words> Batch<'t, M> {
         let mut old = old;
         for node in nodes {
             let ptr = match old.take() {
-                Some(ptr) if ptr.generation() == self.generation => ptr,
+                Some(ptr) if self.fresh.contains_key(&Block::frame(ptr.index() as u32)) => ptr,
                 Some(ptr) => {
                     let new = self.place(ptr.index() as u32)?;
                     self.discard_node(ptr);
@@ -283,9 +284,22 @@ impl<'t, M: Words> Batch<'t, M> {
     /// A place for a new node, near frame `near`.
     fn place(&mut self, near: u32) -> Result<NodePtr, CellError> {
         let index = self.tree.space.take_frame(near).ok_or_else(|| self.full())?;
-        self.fresh.insert(Block::frame(index));
+        let generation = self.take(Block::frame(index));
         self.state.nodes += 1;
-        Ok(NodePtr::new(index, self.generation))
+        Ok(NodePtr::new(index, generation))
+    }
+
+    /// Notes that a block was taken; the generation for what is written there.
+    fn take(&mut self, block: Block) -> u32 {
+        let word = self.tree.memory.load(block.offset());
+        self.fresh.insert(block, word);
+        generation_for(self.generation, word)
+    }
+
+    /// Makes a block free that was taken, with the generation of what was last published there.
+    fn put_back(&mut self, block: Block, word: u64) {
+        self.tree.memory.publish(block.offset(), word);
+        self.tree.space.release(block);
     }
 
     fn full(&self) -> CellError {
@@ -305,10 +319,9 @@ impl<'t, M: Words> Batch<'t, M> {
     }
 
     fn discard(&mut self, block: Block) {
-        if self.fresh.remove(&block) {
-            self.tree.space.release(block);
-        } else {
-            self.retired.push(block);
+        match self.fresh.remove(&block) {
+            Some(word) => self.put_back(block, word),
+            None => self.retired.push(block),
         }
     }
 
@@ -320,8 +333,7 @@ impl<'t, M: Words> Batch<'t, M> {
         let words = block_words(bytes.len() as u64) as usize;
         let quarters = (words as u64 * 8).div_ceil(QUARTER_BYTES) as u32;
         let block = self.tree.space.take_quarters(quarters, near).ok_or_else(|| self.full())?;
-        self.fresh.insert(block);
-        let ptr = ValuePtr::new(block.first, quarters, self.generation);
+        let ptr = ValuePtr::new(block.first, quarters, self.take(block));
         self.tree.memory.write(ptr.offset(), &value_words(ptr, bytes)[..words]);
         Ok(Value::Block { len: bytes.len() as u16, block: ptr })
     }
@@ -330,8 +342,8 @@ impl<'t, M: Words> Batch<'t, M> {
 impl<M: Words> Drop for Batch<'_, M> {
     fn drop(&mut self) {
         // After a commit nothing is fresh any more.
-        for block in self.fresh.drain() {
-            self.tree.space.release(block);
+        for (block, word) in std::mem::take(&mut self.fresh) {
+            self.put_back(block, word);
         }
     }
 }
@@ -342,11 +354,11 @@ pub(crate) fn value_words(ptr: ValuePtr, bytes: &[u8]) -> [u64; NODE_WORDS] {
     for (word, bytes) in frame[1..].iter_mut().zip(bytes.chunks(8)) {
         *word = padded(bytes);
     }
-    frame[0] = value_check(ptr, bytes.len() as u64, &frame);
+    frame[0] = value_check(ptr, bytes.len() as u64, &frame) | u64::from(ptr.generation());
     frame
 }
 
-/// Word 0 of a value's block.
+/// Word 0 of a value's block, its lower half left 0.
 pub(crate) fn value_check(ptr: ValuePtr, len: u64, frame: &[u64; NODE_WORDS]) -> u64 {
     let mut lanes = ptr.lanes(len);
     lanes.take([0, frame[1], frame[2], frame[3]]);

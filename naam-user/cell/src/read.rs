@@ -60,7 +60,7 @@ pub(crate) fn bytes_of(memory: &impl Words, value: &Value) -> Result<Vec<u8>, Ce
             let first = (place.first % 4) as usize * 32;
             let mut own: Frame = [0; _];
             own[..words].copy_from_slice(&frame[first..first + words]);
-            if value_check(*block, (*len).into(), &own) != own[0] {
+            if value_check(*block, (*len).into(), &own) >> 32 != own[0] >> 32 {
                 return Err(damaged);
             }
             Ok(bytes(&own[1..], *len))

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use naam_handlers::cell::layout::{EXTENT_BYTES, NODE_BYTES};
+use naam_handlers::cell::layout::{EXTENT_BYTES, NODE_BYTES, QUARTER_BYTES};
 
 /// Quarters of a frame.
 pub const QUARTERS: u32 = 4;
@@ -29,6 +29,11 @@ impl Block {
     /// The frame's number.
     pub fn index(self) -> u32 {
         self.first / QUARTERS
+    }
+
+    /// Byte offset.
+    pub fn offset(self) -> u64 {
+        u64::from(self.first) * QUARTER_BYTES
     }
 
     fn mask(self) -> u8 {

@@ -54,7 +54,7 @@ impl<M: Words> Tree<M> {
     pub fn format(memory: M, options: Options) -> Result<Self, CellError> {
         let mut space = space(&memory, options)?;
         // A region may have been a tree before: no reader of that may take a new node for an old one.
-        let generation = Root(memory.load(ROOT_AT)).node().generation().wrapping_add(1).max(1);
+        let generation = generation_after(Root(memory.load(ROOT_AT)).node().generation());
         memory.publish(0, 0);
         let bytes = memory.bytes();
         for (number, index) in (0u64..).zip(space.headers()) {
@@ -62,7 +62,8 @@ impl<M: Words> Tree<M> {
             memory.write(u64::from(index) * NODE_BYTES, &[magic, 0, number << 32 | VERSION, bytes]);
         }
         let index = space.take_frame(0).ok_or(CellError::RegionSize { bytes })?;
-        let ptr = NodePtr::new(index, generation);
+        let at = NodePtr::new(index, generation).offset();
+        let ptr = NodePtr::new(index, generation_for(generation, memory.load(at)));
         let empty = Node::<Pair> { level: 0, low: Number::ZERO, high: None, entries: Vec::new() };
         memory.write(ptr.offset(), &empty.encode(ptr));
         let state = State { root: Root::new(ptr, 1), bounds: None, keys: 0, nodes: 1 };
@@ -124,7 +125,8 @@ impl<M: Words> Tree<M> {
         Ok(was_there)
     }
 
-    /// Walks through everything and checks it: lines, order, fences, levels, generations, blocks.
+    /// Walks through everything and checks it: lines (which tell generation and place), order, fences, levels,
+    /// blocks.
     ///
     /// # Errors
     /// [`CellError::Damaged`]
@@ -181,6 +183,17 @@ impl<M: Words> Tree<M> {
     pub(crate) fn node<E: Entry>(&self, ptr: NodePtr, level: u32) -> Result<Node<E>, CellError> {
         Node::decode(&self.frame(ptr)?, ptr, level)
     }
+}
+
+/// The generation that follows; 0 is none.
+pub(crate) fn generation_after(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
+}
+
+/// The generation of what publication `generation` writes to a place whose first word is `word`: what was there
+/// last had another.
+pub(crate) fn generation_for(generation: u32, word: u64) -> u32 {
+    if word as u32 == generation { generation_after(generation) } else { generation }
 }
 
 /// The number of a key that may be stored.

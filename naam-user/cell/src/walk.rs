@@ -60,7 +60,7 @@ pub fn walk<M: Words>(memory: &M, root: Root, space: Option<&mut Space>) -> Resu
     let levels = vec![0; height as usize];
     let report = Report { levels: levels.clone(), words: levels, ..Report::default() };
     let mut walk = Walk { memory, space, report };
-    let frame = walk.frame(root.node(), root.node())?;
+    let frame = walk.frame(root.node())?;
     let (low, high) = if level(&frame) == 0 {
         let Node { low, high, .. } = Node::<Pair>::decode(&frame, root.node(), 0)?;
         (low, high)
@@ -73,14 +73,11 @@ pub fn walk<M: Words>(memory: &M, root: Root, space: Option<&mut Space>) -> Resu
 }
 
 impl<M: Words> Walk<'_, M> {
-    /// A node's words; its parent must not be older than itself.
-    fn frame(&mut self, ptr: NodePtr, parent: NodePtr) -> Result<Frame, CellError> {
-        let damaged = |what| CellError::Damaged { what, offset: ptr.offset() };
-        if parent.generation().wrapping_sub(ptr.generation()) > u32::MAX / 2 {
-            return Err(damaged("a node that is younger than its parent"));
-        }
+    /// A node's words. Its age is not compared with its parent's: generations come round.
+    fn frame(&mut self, ptr: NodePtr) -> Result<Frame, CellError> {
         if !self.space.mark(Block::frame(ptr.index() as u32)) {
-            return Err(damaged("a node in a frame that is in use, or out of the region"));
+            let what = "a node in a frame that is in use, or out of the region";
+            return Err(CellError::Damaged { what, offset: ptr.offset() });
         }
         Ok(self.memory.read_frame(ptr.offset()))
     }
@@ -100,7 +97,7 @@ impl<M: Words> Walk<'_, M> {
             }
             for (at, branch) in node.entries.iter().enumerate() {
                 let next = node.entries.get(at + 1).map(|next| next.from).or(high);
-                let frame = self.frame(branch.node, ptr)?;
+                let frame = self.frame(branch.node)?;
                 self.node(branch.node, &frame, level - 1, branch.from, next)?;
             }
             return Ok(());

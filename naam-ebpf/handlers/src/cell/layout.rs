@@ -33,10 +33,11 @@
 //! separator is the low fence, its head 0. See [`Child`] and [`Item`] for infos and records.
 //!
 //! **Blocks of values** have 1 to 4 quarters of a frame. Word 0: check of the words behind and the length
-//! in its upper half; the value from word 1 on; then zeros to a multiple of 32 bytes.
+//! in its upper half, the generation in its lower; the value from word 1 on; then zeros to a multiple of 32 bytes.
 //!
 //! **Generations.** Whatever is written belongs to one publication; its number is the generation of
-//! all that it writes. A pointer holds the generation of what it points to, and each check includes
+//! all that it writes, or the number behind it where a place had that very number before, as may be 2^32
+//! publications later: numbers come round, and tell no order. A pointer holds the generation of what it points to, and each check includes
 //! generation and place: a reader that was overtaken by reuse finds checks that do not fit.
 
 use crate::mica::hash::{Lanes, round};
