@@ -46,14 +46,15 @@ impl<'t, M: Words> Batch<'t, M> {
     pub(crate) fn new(tree: &'t mut Tree<M>) -> Self {
         let generation = generation_after(tree.generation());
         let state = tree.state;
-        Self { tree, state, generation, fresh: HashMap::new(), retired: Vec::new(), failed: None }
+        let failed = tree.check_owner("begin a batch").err();
+        Self { tree, state, generation, fresh: HashMap::new(), retired: Vec::new(), failed }
     }
 
     /// Gives a key a value; whether the key is new.
     ///
     /// # Errors
-    /// [`CellError::Key`], [`CellError::Value`]; [`CellError::Full`] and [`CellError::Damaged`], after which
-    /// the batch can only be dropped.
+    /// [`CellError::Key`], [`CellError::Value`]; [`CellError::Full`], [`CellError::Damaged`] and
+    /// [`CellError::ChangedByAnother`], after which the batch can only be dropped.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<bool, CellError> {
         let key = number(key)?;
         check_value(value)?;
@@ -71,10 +72,11 @@ impl<'t, M: Words> Batch<'t, M> {
     /// Removes a key; whether it was there.
     ///
     /// # Errors
-    /// [`CellError::Key`]; [`CellError::Full`] and [`CellError::Damaged`], after which the batch can only be
-    /// dropped.
+    /// [`CellError::Key`]; [`CellError::Full`], [`CellError::Damaged`] and [`CellError::ChangedByAnother`], after
+    /// which the batch can only be dropped.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, CellError> {
         let key = number(key)?;
+        self.unless_failed(|_| Ok(()))?;
         let Some((low, high)) = self.state.bounds.filter(|(low, high)| *low <= key && key < *high) else {
             return Ok(false);
         };
@@ -103,11 +105,12 @@ impl<'t, M: Words> Batch<'t, M> {
     /// Publishes all changes by one store.
     ///
     /// # Errors
-    /// What failed before: then nothing is changed.
+    /// What failed before, [`CellError::ChangedByAnother`]: then nothing is changed.
     pub fn commit(mut self) -> Result<(), CellError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        self.tree.check_owner("commit a batch")?;
         if self.state.root != self.tree.state.root {
             self.tree.memory.publish(ROOT_AT, self.state.root.0);
         }
@@ -120,11 +123,14 @@ impl<'t, M: Words> Batch<'t, M> {
         Ok(())
     }
 
-    fn unless_failed<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T, CellError>) -> Result<T, CellError> {
+    pub(crate) fn unless_failed<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, CellError>,
+    ) -> Result<T, CellError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let result = change(self);
+        let result = self.tree.check_owner("change the tree").and_then(|()| change(self));
         self.failed = result.as_ref().err().cloned();
         result
     }
@@ -259,6 +265,7 @@ impl<'t, M: Words> Batch<'t, M> {
         node: Node<E>,
         is_append: bool,
     ) -> Result<Changed, CellError> {
+        self.tree.check_owner("write a node")?;
         let mut nodes = Vec::with_capacity(1);
         split(node, is_append, &mut nodes);
         let mut parts = Vec::with_capacity(nodes.len());
@@ -296,9 +303,12 @@ impl<'t, M: Words> Batch<'t, M> {
         generation_for(self.generation, word)
     }
 
-    /// Makes a block free that was taken, with the generation of what was last published there.
+    /// Makes a block free that was taken, with the generation of what was last published there. In a region that
+    /// another changed nothing is written.
     fn put_back(&mut self, block: Block, word: u64) {
-        self.tree.memory.publish(block.offset(), word);
+        if self.tree.check_owner("drop a batch").is_ok() {
+            self.tree.memory.publish(block.offset(), word);
+        }
         self.tree.space.release(block);
     }
 
@@ -330,6 +340,7 @@ impl<'t, M: Words> Batch<'t, M> {
         if bytes.len() <= self.tree.inline_max {
             return Ok(Value::inline(bytes));
         }
+        self.tree.check_owner("write a value")?;
         let words = block_words(bytes.len() as u64) as usize;
         let quarters = (words as u64 * 8).div_ceil(QUARTER_BYTES) as u32;
         let block = self.tree.space.take_quarters(quarters, near).ok_or_else(|| self.full())?;

@@ -52,6 +52,19 @@ pub enum CellError {
         /// Where.
         offset: u64,
     },
+    /// The root word is not what this owner published last: the region was restored, or has a second owner.
+    #[error(
+        "cannot {operation}: the region was changed by another: its root is of publication {found}, this owner's last \
+         was {known}; open the tree again, in one process only"
+    )]
+    ChangedByAnother {
+        /// What was to be done.
+        operation: &'static str,
+        /// Generation of the region's root.
+        found: u32,
+        /// Generation of the owner's root.
+        known: u32,
+    },
     /// A bulk load wants an empty tree.
     #[error("keys cannot be loaded in bulk into a tree that has {keys} keys; insert them, or format the region")]
     NotEmpty {

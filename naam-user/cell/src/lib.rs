@@ -29,7 +29,10 @@
 //! | `read` | the owner's own look-ups and scans |
 //! | `walk` | everything in the tree: to open it, to verify it |
 //!
-//! One tree has one owner at a time: nothing stops a second, which would destroy it.
+//! One tree has one owner at a time. An owner that finds another root in the region than its own (a second owner
+//! published, or the region was restored under it) changes nothing more and answers
+//! [`CellError::ChangedByAnother`]; that is a guard, no lock: two that publish at the very same moment are not told
+//! apart.
 
 mod change;
 mod error;

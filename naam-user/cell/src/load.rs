@@ -84,7 +84,7 @@ impl<M: Words> Tree<M> {
     ///
     /// # Errors
     /// [`CellError::NotEmpty`], [`CellError::Unsorted`], [`CellError::Key`], [`CellError::Value`],
-    /// [`CellError::Full`]: the tree is empty still.
+    /// [`CellError::Full`], [`CellError::ChangedByAnother`]: the tree is empty still.
     pub fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
@@ -94,6 +94,7 @@ impl<M: Words> Tree<M> {
         }
         let old = self.state.root.node();
         let mut batch = self.batch();
+        batch.unless_failed(|_| Ok(()))?;
         let mut pairs = pairs.into_iter();
         let Some((key, value)) = pairs.next() else { return Ok(()) };
         let key = number(key.as_ref())?;

@@ -98,7 +98,7 @@ impl<M: Words> Tree<M> {
         Ok(Self { memory, space, state, inline_max: options.inline_max.min(INLINE_MAX) })
     }
 
-    /// Several changes that become visible at once.
+    /// Several changes that become visible at once. If the region was changed by another, the first of them fails.
     pub fn batch(&mut self) -> Batch<'_, M> {
         Batch::new(self)
     }
@@ -106,7 +106,8 @@ impl<M: Words> Tree<M> {
     /// Gives a key a value; whether the key is new.
     ///
     /// # Errors
-    /// [`CellError::Key`], [`CellError::Value`], [`CellError::Full`]: nothing was changed.
+    /// [`CellError::Key`], [`CellError::Value`], [`CellError::Full`], [`CellError::ChangedByAnother`]: nothing was
+    /// changed.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<bool, CellError> {
         let mut batch = self.batch();
         let is_new = batch.insert(key, value)?;
@@ -117,7 +118,7 @@ impl<M: Words> Tree<M> {
     /// Removes a key; whether it was there.
     ///
     /// # Errors
-    /// [`CellError::Full`], as paths are copied for that too: nothing was changed.
+    /// [`CellError::Full`], as paths are copied for that too, [`CellError::ChangedByAnother`]: nothing was changed.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, CellError> {
         let mut batch = self.batch();
         let was_there = batch.delete(key)?;
@@ -129,8 +130,9 @@ impl<M: Words> Tree<M> {
     /// blocks.
     ///
     /// # Errors
-    /// [`CellError::Damaged`]
+    /// [`CellError::Damaged`], [`CellError::ChangedByAnother`]
     pub fn verify(&self) -> Result<Report, CellError> {
+        self.check_owner("verify the tree")?;
         let (report, _) = walk::walk(&self.memory, self.state.root, None)?;
         if (report.keys, report.nodes()) != (self.state.keys, self.state.nodes) {
             return Err(CellError::Damaged { what: "a tree with another number of keys or nodes", offset: 0 });
@@ -171,6 +173,17 @@ impl<M: Words> Tree<M> {
     /// The memory.
     pub fn memory(&self) -> &M {
         &self.memory
+    }
+
+    /// Whether the region's root is the one that this owner published. A guard, not a lock: who publishes between
+    /// this look and a store is not seen.
+    pub(crate) fn check_owner(&self, operation: &'static str) -> Result<(), CellError> {
+        let found = Root(self.memory.load(ROOT_AT));
+        if found == self.state.root {
+            return Ok(());
+        }
+        let [found, known] = [found, self.state.root].map(|root| root.node().generation());
+        Err(CellError::ChangedByAnother { operation, found, known })
     }
 
     pub(crate) fn frame(&self, ptr: NodePtr) -> Result<Frame, CellError> {
