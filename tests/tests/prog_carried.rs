@@ -6,12 +6,14 @@ use naam_abi::wire::{MESSAGE_CARRIED, MESSAGE_DUPLICATE, MESSAGE_SERVED, Status}
 use naam_admission::Admitted;
 use naam_loader::Hook;
 use naam_tests::bench::{SESSION, port};
-use naam_tests::frame::{Answer, Carried, Message, Network, Reply};
+use naam_tests::frame::{Answer, Carried, Message, Network, Reply, Request};
 use naam_tests::handlers::{Order, handler, step, strings, strings_for_ever};
 use naam_tests::stage::{APP, SHARD, SINGLE, Stage, pattern};
 use naam_tests::verdict::Outcome;
 
 const ALL: [u8; 8] = [RIGHT_ALL; 8];
+/// The version that serves.
+const VERSION: u16 = 2;
 
 /// Both hooks, `steps_max` steps a visit; every right by both doors.
 fn stages(steps_max: u32) -> impl Iterator<Item = Stage> {
@@ -22,7 +24,7 @@ fn stages(steps_max: u32) -> impl Iterator<Item = Stage> {
 fn stage(hook: Hook, steps_max: u32, puppet: &Admitted) -> Stage {
     let mut stage = Stage::new(hook, true, puppet);
     stage.bench.steps_max = steps_max;
-    stage.load(16, 2, puppet);
+    stage.load(16, VERSION, puppet);
     rights(&stage, ALL, ALL);
     stage
 }
@@ -31,9 +33,18 @@ fn rights(stage: &Stage, handler: [u8; 8], raw: [u8; 8]) {
     stage.bench.datapath.tables().set_rights(SESSION, handler, raw);
 }
 
+/// To the version that [`stage`] has loaded last.
+fn to_home(messages: Vec<Message>) -> Request {
+    Request { handler: VERSION, ..Stage::request(messages) }
+}
+
 fn send(stage: &Stage, messages: Vec<Message>) -> (Outcome, Reply) {
+    send_as(stage, &to_home(messages))
+}
+
+fn send_as(stage: &Stage, request: &Request) -> (Outcome, Reply) {
     let network = Network::v4(port(APP, SHARD));
-    let frame = network.frame(&Stage::request(messages).continued());
+    let frame = network.frame(&request.continued());
     let outcome = stage.bench.judge(APP.into(), &frame);
     let reply = outcome.assert_answered(&network, &frame, "a Continue");
     assert!(reply.signed);
@@ -192,7 +203,7 @@ fn lies_about_lengths_are_dropped() {
         let network = Network::v4(port(APP, SHARD));
         for (at, bytes) in lies {
             let first = Message { sequence: 1, slot: 1, ..message() };
-            let mut datagram = Stage::request(vec![first.clone(), message()]).continued();
+            let mut datagram = to_home(vec![first.clone(), message()]).continued();
             let second = 48 + 32 + first.room;
             datagram[second + at..second + at + bytes.len()].copy_from_slice(bytes);
             if at == 24 {
@@ -262,5 +273,77 @@ fn leftovers_of_others_are_not_to_be_had() {
         assert_eq!(one(&stage, Message { sequence: 2, ..pending(write) }).status, 0);
         assert!(stage.changes().iter().all(|(_, _, word)| *word == 0));
         stage.reset();
+    }
+}
+
+/// A state is one version's: a Continue that names none, or another, is refused before anything of it runs.
+#[test]
+fn continues_name_the_version_of_their_states() {
+    for mut stage in stages(32) {
+        let message = |sequence| Message { sequence, ..pending(Order::faa(0, 64, 1)) };
+        let fresh = Message::new(2, &strings(&[Order::faa(0, 64, 1)], 8), 240);
+        for handler in [0, VERSION + 1, u16::MAX] {
+            for message in [message(1), Message { sequence: 1, ..fresh.clone() }] {
+                let (outcome, reply) = send_as(&stage, &Request { handler, ..Stage::request(vec![message]) });
+                let refused = (reply.kind, reply.status, reply.handler, outcome.stats.steps);
+                assert_eq!(refused, (5, Status::Version as u16, VERSION, 0), "{handler}");
+            }
+        }
+        assert_eq!(stage.changes(), []);
+        assert_eq!(one(&stage, message(1)).status, 0);
+        stage.restore(0, 64);
+        // The version before takes its own while it serves, and no longer.
+        stage.bench.steps_max = 32;
+        stage.load(16, VERSION + 1, &handler("puppet"));
+        assert_eq!(send(&stage, vec![message(2)]).1.handler, VERSION);
+        stage.load(16, VERSION + 2, &handler("puppet"));
+        let reply = send(&stage, vec![message(3)]).1;
+        assert_eq!((reply.kind, reply.status, reply.handler), (5, Status::Version as u16, VERSION + 2));
+    }
+}
+
+/// The room of a Continue is for what it will carry: a reply is no longer than the caller allows all the same.
+#[test]
+fn more_room_is_no_longer_reply() {
+    for stage in stages(4) {
+        let orders: Vec<_> = (0..10).map(|i| Order::read(0, i * 8, 8)).collect();
+        let mut sequence = 0;
+        let mut limited = |orders: &[Order], reply_len, room, words: u8| {
+            sequence += 1;
+            let message = Message { sequence, ..Message::new(1, &strings(orders, reply_len), room) };
+            let mut datagram = to_home(vec![message]).continued();
+            datagram[48 + 27] = words;
+            naam_tests::frame::sign(&mut datagram);
+            let network = Network::v4(port(APP, SHARD));
+            let frame = network.frame(&datagram);
+            stage.bench.judge(APP.into(), &frame).assert_answered(&network, &frame, "a Continue").answers.remove(0)
+        };
+        for (words, end) in [(0, Status::Ok), (30, Status::Ok), (9, Status::Ok), (8, Status::Room), (1, Status::Room)] {
+            assert_eq!(limited(&[], 72, 240, words).status, end as u16, "{words} words");
+        }
+        // What is cut says so for the visits to come; more than the handler has is not to be had.
+        for (words, said) in [(0, 30), (2, 2), (29, 29), (31, 30), (128, 30), (255, 30)] {
+            let answer = limited(&orders, 8, 640, words);
+            assert_eq!((answer.flags, answer.raw[27]), (MESSAGE_CARRIED, said), "{words} words");
+        }
+    }
+}
+
+/// What pads the arguments of a message that is given back is its own, not what another session's left there.
+#[test]
+fn arguments_are_padded_with_nothing_of_others() {
+    for stage in stages(4) {
+        let orders: Vec<_> = (0..10).map(|i| Order::read(0, i * 8, 8)).collect();
+        for (sequence, more) in (1..).zip([1, 2, 7]) {
+            stage.judge(&Stage::request(vec![Message { slot: 9, ..Message::new(1, &[0x5e; 1088], 240) }]), "another's");
+            let args = [strings(&orders, 8), vec![0xa5; more]].concat();
+            let answer = one(&stage, Message { sequence, ..Message::new(2, &args, 800) });
+            assert_eq!(
+                (answer.flags, usize::from(answer.raw[20]) | usize::from(answer.raw[21]) << 8),
+                (MESSAGE_CARRIED, args.len())
+            );
+            let padded = &answer.raw[32..32 + args.len().next_multiple_of(8)];
+            assert_eq!(padded, [args, vec![0; 8 - more]].concat());
+        }
     }
 }

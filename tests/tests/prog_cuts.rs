@@ -204,7 +204,7 @@ impl Call {
     fn request(&self, at: u16, slot: u16) -> Request {
         let message = Message { slot, sequence: self.sequence, ..Message::new(7, &self.args, self.room) };
         let function = function(self.handler, at);
-        Request { app: APP, function, handler: 0, shard: 5, session: SESSION, messages: vec![message] }
+        Request { app: APP, function, handler: 1, shard: 5, session: SESSION, messages: vec![message] }
     }
 
     /// A Continue of the cut message.

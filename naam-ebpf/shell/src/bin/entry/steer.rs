@@ -135,7 +135,9 @@ fn find(datagram: &Datagram, serving: bool, placement: u64) -> Result<(ProgramRe
     if unsafe { (&raw const session.session).read_volatile() } != datagram.session {
         return Err(Status::Session.into());
     }
-    if datagram.handler == 0 || datagram.handler == current.version {
+    // A state is one version's: a Continue names it.
+    let any = datagram.handler == 0 && datagram.offset == 0;
+    if any || datagram.handler == current.version {
         Ok((current, rights))
     } else if draining.version != 0 && datagram.handler == draining.version {
         Ok((draining, rights))

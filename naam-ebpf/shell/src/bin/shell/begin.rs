@@ -52,7 +52,15 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
         }
         scratch.at = next;
         let most = constant!(reply_max);
-        let reply_max = if room < most { room } else { most };
+        let mut reply_max = if room < most { room } else { most };
+        if CONTINUES {
+            // The room is for what a carried message takes; how long a reply the caller allows is said apart.
+            // SAFETY: MESSAGE_BYTES bytes were checked.
+            let said = u32::from(unsafe { header.add(27).read() }) * 8;
+            if said != 0 && said < reply_max {
+                reply_max = said;
+            }
+        }
         let (lane, message) = at(self.scratch, index);
         // Without a branch: one more way through here multiplies what the verifier walks through.
         let tired = opaque(u64::from(HOPS_MAX - 1).wrapping_sub(u64::from(hops))) >> 63;
@@ -104,7 +112,9 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
             }
             return true;
         }
-        let len = opaque(u64::from(len));
+        // What may travel on is taken in by whole words, as the room has them: behind the arguments nothing of another
+        // session's is left that would travel as their padding.
+        let len = opaque(u64::from(if CONTINUES { (len + 7) & !7 } else { len }));
         if len == 0 || len > ARGS_BYTES as u64 {
             return false;
         }
