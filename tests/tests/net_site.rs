@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use naam_abi::limits::PORT_BASE;
+use naam_abi::limits::{PORT_BASE, SHARDS_MAX};
 use naam_abi::tables::{RIGHT_ALL, RIGHT_READ, Site, SteerEntry};
 use naam_abi::wire::Status;
 use naam_client::site::{LearnError, Placement, SiteClient};
@@ -97,6 +97,20 @@ impl Host {
         let tables = self.bench.datapath.tables();
         let epoch = tables.placement(APP, SHARD).epoch + 1;
         tables.set_placement(APP, SHARD, SteerEntry { epoch, site: site as u8, lease_ms });
+    }
+
+    /// What the daemon does after a replace.
+    fn announce(&self) {
+        let tables = self.bench.datapath.tables();
+        for shard in 0..SHARDS_MAX as u16 {
+            let now = tables.placement(APP, shard);
+            tables.set_placement(APP, shard, SteerEntry { epoch: now.epoch + 1, ..now });
+        }
+    }
+
+    fn load(&self, number: u16, version: u16, name: &str) {
+        let code = naam_admission::admit(&object(name).unwrap()).unwrap();
+        self.bench.load((APP, number, version), &code, &[&self.store, &self.counters]).unwrap();
     }
 
     fn get_args(&self, key: &[u8]) -> Vec<u8> {
@@ -332,6 +346,81 @@ fn leases_end_and_rights_are_needed() {
     assert_eq!((answer.site, answer.outcome.unwrap().code), (Site::Host, Code::NotFound as u32));
     assert_eq!((site.stats().reads, site.stats().without_right), (1, 1));
     assert_eq!(host.store.mmap().expect("mmap").len(), u64::from(REGION_BYTES));
+}
+
+/// A handler that was replaced answers no call here that begins after a reply has brought the epoch: not even while the
+/// host still serves it to messages that name it.
+#[test]
+fn replaced_handlers_end_with_the_next_reply() {
+    for placement in [Placement::Client, Placement::Hint] {
+        let host = Host::start();
+        host.steer(Site::Client, 10_000);
+        let mut site = host.site(RIGHT_READ, placement);
+        let get = site.client().function("mica_get").unwrap();
+        let arguments = host.get_args(b"nobody");
+        let call = |site: &mut SiteClient, shard| {
+            let answer = site.call(&Call::new(get, &arguments).shard(Shard::Number(shard))).unwrap();
+            let reply = answer.outcome.unwrap();
+            let old = reply.code == Code::NotFound as u32;
+            assert!(old || reply.bytes[..arguments.len()] == arguments[..], "neither version answers so: {reply:?}");
+            (answer.site, old)
+        };
+        // The first brings the epoch, by itself or by its READs; the second confirms the handler, if need be.
+        call(&mut site, SHARD);
+        call(&mut site, SHARD);
+        assert_eq!(call(&mut site, SHARD), (Site::Client, true), "{placement:?}");
+        // A move that replaces nothing: home confirms the handler once more.
+        host.announce();
+        assert_eq!(call(&mut site, SHARD), (Site::Client, true), "its READs bring the epoch");
+        assert_eq!(call(&mut site, SHARD), (Site::Host, true), "home is asked");
+        assert_eq!(call(&mut site, SHARD), (Site::Client, true), "and has confirmed it");
+
+        host.load(16, 2, "echo");
+        host.announce();
+        assert_eq!(call(&mut site, SHARD), (Site::Client, true), "its READs bring the epoch");
+        for _ in 0..5 {
+            assert_eq!(call(&mut site, SHARD), (Site::Host, false), "{placement:?}: the version before is over");
+        }
+        assert_eq!(call(&mut site, SHARD + 1), (Site::Host, false), "on every shard");
+    }
+}
+
+/// An unloaded handler runs no more, and runs again once it was listed and learned anew.
+#[test]
+fn unloaded_handlers_end_with_the_next_reply() {
+    let host = Host::start();
+    let mut site = host.site(RIGHT_READ, Placement::Client);
+    let chain = site.client().function("chain").unwrap();
+    let arguments = [0, 1].map(u64::to_le_bytes).concat();
+    let call = |site: &mut SiteClient| {
+        let answer = site.call(&Call::new(chain, &arguments).shard(Shard::Number(SHARD))).unwrap();
+        (
+            answer.site,
+            answer
+                .outcome
+                .map(|_| ())
+                .map_err(|error| matches!(error, CallError::Refused { status: Status::NoFunction, .. })),
+        )
+    };
+    let first = call(&mut site);
+    assert_eq!(first.0, Site::Client);
+    assert_eq!(call(&mut site), first);
+    host.bench.datapath.unload(APP, 19).unwrap();
+    host.announce();
+    assert_eq!(call(&mut site), first, "its READ brings the epoch");
+    for _ in 0..3 {
+        assert_eq!(call(&mut site), (Site::Host, Err(true)));
+    }
+    host.load(19, 2, "chain");
+    host.announce();
+    assert_eq!(call(&mut site).0, Site::Host, "version 2 was not learned");
+    assert_eq!(call(&mut site).0, Site::Host);
+    let info = *site.client().core().session().functions.get("chain").unwrap();
+    site.list("chain", FunctionInfo { version: 2, ..info }).unwrap();
+    let bytes = object("chain").unwrap();
+    site.learn("chain", &sha256(&bytes), &bytes).unwrap();
+    assert_eq!(call(&mut site).0, Site::Host, "home confirms it");
+    assert_eq!(call(&mut site), first);
 }
 
 /// Handler bytes that are not what the daemon lists never run here.

@@ -29,7 +29,7 @@ mod wheel;
 
 pub use asynchronous::AsyncClient;
 pub use client::{Client, ClientError, OwnedReply};
-pub use core::{Call, Completion, Core, Function, Options, Placement, Reply, Shard, Ticket};
+pub use core::{Call, Completion, Core, Function, Options, Placement, Reply, Serving, Shard, Ticket};
 pub use error::{CallError, SubmitError};
 pub use session::{FunctionInfo, Integrity, RegionInfo, SessionInfo};
 pub use stats::ClientStats;

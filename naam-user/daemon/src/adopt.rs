@@ -24,7 +24,7 @@ use crate::functions::{Builtins, Candidate, hex};
 use crate::host::{App, Host, Served};
 use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
-use crate::steering::home;
+use crate::steering::{announce, home};
 
 /// A function of the configuration that passed admission.
 struct Wanted {
@@ -249,6 +249,9 @@ impl Host {
         self.end_sessions_of_other_meaning(&app, before.as_ref(), configured.regions.len());
         if is_new {
             home(self.tables(), id);
+        } else {
+            // The daemon before may have been killed between a replace and the word of it.
+            announce(self.tables(), id);
         }
         self.publish(&app);
         self.apps.insert(id, app);

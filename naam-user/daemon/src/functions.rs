@@ -17,6 +17,7 @@ use naam_sys::program::Log;
 use sha2::{Digest, Sha256};
 
 use crate::host::{App, Host, Served};
+use crate::steering;
 
 /// Time for which a replaced version goes on serving messages that name it.
 pub const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -202,6 +203,7 @@ impl Host {
             if let Some(found) = self.apps.get_mut(&app) {
                 found.retired.insert(function, current.version);
             }
+            steering::announce(self.tables(), app);
         }
         self.drains.retain(|drain| (drain.app, drain.function) != (app, function));
         if let Some(found) = self.apps.get_mut(&app) {
@@ -283,6 +285,9 @@ impl Host {
         tracing::info!(app = %found.name, function = %name, id, version, "serving");
         found.functions.insert(id, served);
         self.note_drain(app, id);
+        if self.tables().function(app, id).1.is_some() {
+            steering::announce(self.tables(), app);
+        }
         Ok(())
     }
 

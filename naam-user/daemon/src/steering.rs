@@ -24,6 +24,15 @@ fn place(tables: &Tables, app: u16, shard: u16, site: Site, lease_ms: u16) {
     tables.set_placement(app, shard, SteerEntry { epoch, site, lease_ms });
 }
 
+/// Moves no shard, but the epochs of all: clients that run the app's handlers themselves then ask whether they have the
+/// right ones. To be called after the tables have changed, so that who has heard of the epoch gets the new answer.
+pub fn announce(tables: &Tables, app: u16) {
+    for shard in 0..SHARDS_MAX as u16 {
+        let now = tables.placement(app, shard);
+        tables.set_placement(app, shard, SteerEntry { epoch: now.epoch.wrapping_add(1), ..now });
+    }
+}
+
 impl Host {
     /// Placements of an app's shards.
     pub fn placements(&self, app: &Name) -> Result<Vec<Placement>, ControlError> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{APP, COUNTER, ECHO, Instance, function, name, object, root};
 use naam_abi::wire::Status;
 use naam_control::FunctionName;
-use naam_control::protocol::admin::{AdminReply, AdminRequest, Object, Site};
+use naam_control::protocol::admin::{AdminReply, AdminRequest, Object, Placement, Site};
 use naam_control::protocol::inspect::Verdict;
 use naam_control::protocol::session::{RegionRights, Rights, SessionGrant, SessionKey};
 use naam_tests::objects;
@@ -460,6 +460,31 @@ fn shards_are_moved_and_brought_home() {
     assert!(instance.refused(far).contains("no shard 64"));
     let nowhere = AdminRequest::SteerSet { app: name("kv"), shards: vec![], site: Site::Dpu, lease_ms: None };
     assert!(instance.refused(nowhere).contains("no SmartNIC serves shards"));
+}
+
+/// Clients that run handlers themselves hear of another version, or of none, by the epoch.
+#[test]
+fn replaced_and_unloaded_handlers_move_all_epochs() {
+    if !root("replaced_and_unloaded_handlers_move_all_epochs") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    instance.start();
+    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Client, lease_ms: Some(250) });
+    let show = || match instance.done(AdminRequest::SteerShow { app: name("kv") }) {
+        AdminReply::Steering(placements) => placements,
+        other => panic!("{other:?}"),
+    };
+    let moved = |before: &[Placement]| {
+        let next = |placement: &Placement| Placement { epoch: placement.epoch + 1, ..*placement };
+        before.iter().map(next).collect::<Vec<_>>()
+    };
+    let before = show();
+    instance.replace("echo");
+    let replaced = show();
+    assert_eq!(replaced, moved(&before), "a replace moves every epoch, and no shard");
+    instance.done(AdminRequest::HandlerUnload { app: name("kv"), function: FunctionName::new("echo").unwrap() });
+    assert_eq!(show(), moved(&replaced), "so does the end of a function");
 }
 
 #[test]

@@ -160,6 +160,17 @@ pub struct Completion<'a> {
     pub ticket: Ticket,
     /// What became of it.
     pub outcome: Result<Reply<'a>, CallError>,
+    /// The version that serves, as the answer to a call that named none says.
+    pub serving: Option<Serving>,
+}
+
+/// What an answer says of a function, if its call named no version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// The version that the host served when it read the shard's placement, or a later one.
+    pub version: u16,
+    /// The placement's epoch.
+    pub epoch: u32,
 }
 
 /// A handler's answer.
@@ -194,6 +205,7 @@ pub struct Placement {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     info: FunctionInfo,
+    /// 0: calls name none, and the next answer tells.
     version: u16,
 }
 
@@ -269,7 +281,16 @@ impl Core {
         self.session.functions.get(name).map(|info| Function { number: info.number })
     }
 
-    /// What is known of a function, with the version that serves it as far as replies have told.
+    /// Forgets which version of a function serves: calls name none, so that the newest answers, until an answer has told
+    /// which that is.
+    pub fn ask_version(&mut self, function: Function) {
+        if let Some(Some(known)) = self.functions.get_mut(usize::from(function.number)) {
+            known.version = 0;
+        }
+    }
+
+    /// What is known of a function, with the version that serves it as far as replies have told; 0 while that is
+    /// [asked](Self::ask_version).
     pub fn info(&self, function: Function) -> Option<FunctionInfo> {
         let known = self.functions.get(usize::from(function.number)).copied().flatten()?;
         Some(FunctionInfo { version: known.version, ..known.info })
@@ -382,6 +403,18 @@ impl Core {
         outcome: Result<Reply<'_>, CallError>,
         done: &mut impl FnMut(Completion<'_>),
     ) {
+        self.end_serving(index, answered, outcome, None, done);
+    }
+
+    /// Ends a call, with what its answer says of the function.
+    fn end_serving(
+        &mut self,
+        index: u32,
+        answered: bool,
+        outcome: Result<Reply<'_>, CallError>,
+        serving: Option<Serving>,
+        done: &mut impl FnMut(Completion<'_>),
+    ) {
         match &outcome {
             Ok(_) => self.stats.succeeded += 1,
             Err(CallError::Failed { .. }) => self.stats.failed += 1,
@@ -398,7 +431,7 @@ impl Core {
         if let Some(slot) = self.calls.finish(index, answered) {
             self.slots.give_back(slot);
         }
-        done(Completion { ticket, outcome });
+        done(Completion { ticket, outcome, serving });
     }
 
     /// Puts a call that was sent in line again.

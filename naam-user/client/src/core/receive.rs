@@ -7,7 +7,7 @@ use naam_abi::wire::{
 };
 
 use super::calls::{Cargo, Phase};
-use super::{Completion, Core, Placement, Reply};
+use super::{Completion, Core, Placement, Reply, Serving};
 use crate::error::CallError;
 use crate::session::Integrity;
 
@@ -130,19 +130,37 @@ impl Core {
                 self.stats.from_slot += u64::from(from_slot);
                 let bytes = &room[..usize::from(message.reply_len)];
                 let reply = Reply { code: message.code, bytes, from_slot, steps: message.steps, hops: message.hops };
-                self.end(index, true, Ok(reply), done);
+                let serving = self.note_serving(index, header, newest);
+                self.end_serving(index, true, Ok(reply), serving, done);
             }
             Status::Failed => {
                 self.stats.answers += 1;
                 self.stats.from_slot += u64::from(message.flags & MESSAGE_DUPLICATE != 0);
-                self.end(index, true, Err(CallError::Failed { code: message.code }), done);
+                let serving = self.note_serving(index, header, newest);
+                self.end_serving(index, true, Err(CallError::Failed { code: message.code }), serving, done);
             }
             status => {
                 self.stats.answers += 1;
                 let may_have_run = !status.never_ran() || call.attempts > 1;
-                self.end(index, true, Err(CallError::Refused { status, code: message.code, may_have_run }), done);
+                let serving = self.note_serving(index, header, newest);
+                let refused = CallError::Refused { status, code: message.code, may_have_run };
+                self.end_serving(index, true, Err(refused), serving, done);
             }
         }
+    }
+
+    /// What an answer says of its function's version: something if its call named none.
+    fn note_serving(&mut self, index: u32, header: &Header, newest: bool) -> Option<Serving> {
+        let call = &self.calls[index];
+        if call.version != 0 || !newest || header.handler == 0 || header.kind == Kind::Error {
+            return None;
+        }
+        if let Some(known) = &mut self.functions[usize::from(call.function)]
+            && known.version == 0
+        {
+            known.version = header.handler;
+        }
+        Some(Serving { version: header.handler, epoch: header.epoch })
     }
 
     /// Takes a message that home has given back over, and sends it home once more, under the slot and sequence that it

@@ -1,11 +1,13 @@
 //! Handlers come here: listed, compared, admitted.
 
 use naam_abi::handler::META_WRITES;
+use naam_abi::limits::SHARDS_MAX;
 use naam_admission::admit;
 use naam_engine::LoadError;
 use sha2::{Digest, Sha256};
 
 use super::{Learned, SiteClient};
+use crate::client::now;
 
 /// Why a handler object will not run here. The function goes on at the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +86,10 @@ impl SiteClient {
         }
         let program = self.engine.load(&admitted);
         let program = program.map_err(|cause| LearnError::Engine { function: name(), cause })?;
-        self.programs[usize::from(info.number)] = Some(Learned { program, version: info.version });
+        // The version of the list, which may be older than what replies have told since.
+        let listed = self.client.core().session().functions.get(function).map_or(info.version, |info| info.version);
+        let learned = Learned { program, version: listed, confirmed: [None; SHARDS_MAX], since: now() };
+        self.programs[usize::from(info.number)] = Some(Box::new(learned));
         Ok(())
     }
 }

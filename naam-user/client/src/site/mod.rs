@@ -41,8 +41,9 @@ use naam_engine::{Action, Engine, Machine, Program, Request, Run};
 use naam_transport::TransportError;
 
 use crate::client::{Client, ClientError, OwnedReply, now};
-use crate::core::{Call, Completion, Function, Reply, Shard};
+use crate::core::{self, Call, Completion, Function, Reply, Serving, Shard};
 use crate::error::{CallError, SubmitError};
+use crate::session::FunctionInfo;
 
 pub use learn::LearnError;
 pub use stats::SiteStats;
@@ -111,14 +112,38 @@ struct Learned {
     program: Arc<Program>,
     /// The version of the function that it is.
     version: u16,
+    /// By shard: the placement's epoch at which home served this version. Replacing or unloading a handler moves all.
+    confirmed: [Option<u32>; SHARDS_MAX],
+    /// When it was learned, on the core's clock.
+    since: u64,
 }
+
+impl Learned {
+    /// Whether home has said that it serves it, after the last change that is known.
+    fn is_confirmed(&self, shard: u16, placement: &core::Placement) -> bool {
+        let confirmed = self.confirmed.get(usize::from(shard)).copied().flatten();
+        confirmed.is_some_and(|epoch| placement.epoch <= epoch)
+    }
+
+    /// Whether it may run: nothing has changed as far as replies have told, and they have told not too long ago.
+    fn holds(&self, shard: u16, placement: &core::Placement) -> bool {
+        let lease = u64::from(placement.lease_ms) * 1_000_000;
+        let heard = placement.held_until.saturating_sub(lease).max(self.since);
+        let unchanged = placement.epoch == 0 || self.is_confirmed(shard, placement);
+        unchanged && now() < heard.saturating_add(SILENCE_NS)
+    }
+}
+
+/// Longest that a handler runs here without a word from its shard: of one that READs nothing, no reply would tell that it
+/// was replaced.
+const SILENCE_NS: u64 = 1_000_000_000;
 
 /// See the [module](self).
 pub struct SiteClient {
     client: Client,
     engine: Engine,
     /// Handlers that can run here, by function.
-    programs: Box<[Option<Learned>; FUNCTIONS_MAX]>,
+    programs: Box<[Option<Box<Learned>>; FUNCTIONS_MAX]>,
     placements: Box<[Placement; SHARDS_MAX]>,
     /// Built-in function 0, if the app serves it.
     read: Option<Function>,
@@ -196,24 +221,47 @@ impl SiteClient {
 
     /// Where a call of `function` on `shard` would run now.
     pub fn site(&self, function: Function, shard: u16) -> Site {
-        let here = match self.placements.get(usize::from(shard)) {
+        if self.is_placed_here(shard) && self.program(function, shard).is_some() { Site::Client } else { Site::Host }
+    }
+
+    fn is_placed_here(&self, shard: u16) -> bool {
+        match self.placements.get(usize::from(shard)) {
             Some(Placement::Client) => true,
             Some(Placement::Hint) => {
                 let hint = self.client.core().placement(shard).unwrap_or_default();
                 hint.site == Site::Client && now() < hint.held_until
             }
             _ => false,
-        };
-        if here && self.program(function).is_some() { Site::Client } else { Site::Host }
+        }
     }
 
-    /// The handler that can run here for `function`, if the host serves no other version by now.
-    fn program(&self, function: Function) -> Option<&Arc<Program>> {
-        let Learned { program, version } = self.programs.get(usize::from(function.number))?.as_ref()?;
+    /// The handler that can run here for `function`, if the host serves no other version as far as replies have told.
+    fn program(&self, function: Function, shard: u16) -> Option<&Arc<Program>> {
+        let learned = self.programs.get(usize::from(function.number))?.as_ref()?;
         let info = self.client.core().info(function)?;
         // A function that writes is worth beginning here only if it can be carried home.
         let worth = !info.writes || self.carries;
-        (info.version == *version && self.read.is_some() && worth).then_some(program)
+        let placement = self.client.core().placement(shard)?;
+        let runs = (info.version == learned.version || info.version == 0) && self.read.is_some() && worth;
+        (runs && learned.holds(shard, &placement)).then_some(&learned.program)
+    }
+
+    /// A call that goes home asks there which version serves, if it is not known of what was learned.
+    fn ask(&mut self, function: Function, shard: u16) {
+        let learned = self.programs.get(usize::from(function.number)).and_then(Option::as_ref);
+        let placement = self.client.core().placement(shard).unwrap_or_default();
+        let here = self.placements.get(usize::from(shard)).is_some_and(|placed| *placed != Placement::Host);
+        if here && learned.is_some_and(|learned| !learned.is_confirmed(shard, &placement)) {
+            self.client.core_mut().ask_version(function);
+        }
+    }
+
+    /// Takes in what the control plane says of a function by now: what [`learn`](Self::learn) is to compare with.
+    ///
+    /// # Errors
+    /// As [`Core::learn`](crate::Core::learn).
+    pub fn list(&mut self, function: &str, info: FunctionInfo) -> Result<Function, SubmitError> {
+        self.client.core_mut().learn(function, info)
     }
 
     /// Takes a call and decides where it runs.
@@ -230,11 +278,12 @@ impl SiteClient {
         if self.site(call.function, shard) == Site::Client {
             return self.begin(call, shard);
         }
+        self.ask(call.function, shard);
         let index = self.claim();
         match self.client.submit(call) {
             Ok(ticket) => {
                 self.owners[ticket.index()] = Owner::Home(index);
-                self.visits[index as usize].doing = Doing::Home;
+                self.visits[index as usize].begin_at_home(call.function, shard);
                 Ok(self.ticket(index))
             }
             Err(error) => {
@@ -246,8 +295,10 @@ impl SiteClient {
 
     /// Begins a call here.
     fn begin(&mut self, call: &Call<'_>, shard: u16) -> Result<SiteTicket, SubmitError> {
-        let program = Arc::clone(self.program(call.function).expect("it was found a moment ago"));
         let number = call.function.number;
+        let learned = self.programs.get(usize::from(number)).and_then(Option::as_ref);
+        let learned = learned.ok_or(SubmitError::NoFunction { number })?;
+        let (program, version) = (Arc::clone(&learned.program), learned.version);
         let info = self.client.core().info(call.function).ok_or(SubmitError::NoFunction { number })?;
         // As the core makes it: the room of the request that home would get.
         let reply = usize::from(call.reply_room.unwrap_or(info.reply_max)).min(REPLY_BYTES);
@@ -263,7 +314,7 @@ impl SiteClient {
             self.free.push(index);
             return Err(SubmitError::ArgsTooLong { len: call.args.len(), max: naam_abi::limits::ARGS_BYTES });
         }
-        visit.begin(call, shard, info.version);
+        visit.begin(call, shard, version);
         self.stats.begun_here += 1;
         self.ready.push_back(index);
         Ok(self.ticket(index))
@@ -290,10 +341,12 @@ impl SiteClient {
     pub fn poll(&mut self, mut done: impl FnMut(SiteCompletion<'_>)) -> Result<usize, TransportError> {
         let mut ended = self.drive(&mut done);
         self.unsent = false;
-        let Self { client, visits, owners, ready, stats, free, .. } = self;
-        client.poll(|Completion { ticket, outcome }| {
+        let Self { client, visits, owners, programs, ready, stats, free, .. } = self;
+        client.poll(|Completion { ticket, outcome, serving }| {
             match std::mem::replace(&mut owners[ticket.index()], Owner::Nobody) {
                 Owner::Home(index) => {
+                    let (function, shard) = (visits[index as usize].function, visits[index as usize].shard);
+                    note_serving(&mut programs[usize::from(function.number)], shard, serving);
                     let ticket = SiteTicket { index, generation: visits[index as usize].generation };
                     visits[index as usize].doing = Doing::Nothing;
                     free.push(index);
@@ -491,5 +544,15 @@ impl SiteClient {
             }
         }
         answer.ok_or(ClientError::Closed)
+    }
+}
+
+/// Takes in which version of a function home serves: the handler that runs here is confirmed, or forgotten.
+fn note_serving(learned: &mut Option<Box<Learned>>, shard: u16, serving: Option<Serving>) {
+    let (Some(Serving { version, epoch }), Some(known)) = (serving, learned.as_mut()) else { return };
+    if version != known.version {
+        *learned = None;
+    } else if let Some(confirmed) = known.confirmed.get_mut(usize::from(shard)) {
+        *confirmed = Some(epoch).max(*confirmed);
     }
 }

@@ -27,6 +27,7 @@ pub(super) struct Visit {
     pub generation: u32,
     pub doing: Doing,
     pub run: Option<Run>,
+    pub function: Function,
     pub shard: u16,
     /// Handler version that runs.
     pub version: u16,
@@ -35,7 +36,6 @@ pub(super) struct Visit {
     pub goes_home: bool,
     /// Its READ has no answer.
     pub failed: Option<CallError>,
-    function: Function,
     reply_room: Option<u16>,
     args: Vec<u8>,
 }
@@ -46,12 +46,12 @@ impl Default for Visit {
             generation: 0,
             doing: Doing::Nothing,
             run: None,
+            function: Function { number: 0 },
             shard: 0,
             version: 0,
             deadline: Instant::now(),
             goes_home: false,
             failed: None,
-            function: Function { number: 0 },
             reply_room: None,
             args: Vec::new(),
         }
@@ -71,6 +71,12 @@ impl Visit {
         self.deadline = Instant::now() + call.timeout;
         self.args.clear();
         self.args.extend_from_slice(call.args);
+    }
+
+    /// A call that is not run here.
+    pub fn begin_at_home(&mut self, function: Function, shard: u16) {
+        self.doing = Doing::Home;
+        (self.function, self.shard) = (function, shard);
     }
 
     /// The call as home gets it, with the time that is left.
