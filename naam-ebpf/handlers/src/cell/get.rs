@@ -4,10 +4,10 @@ use naam_handler::{Msg, Step, View1k, opaque};
 
 use super::{
     Code, VALUE_MAX,
-    layout::{Child, INLINE_MAX, Item, NODE_WORDS, REGION, Root, ValuePtr, block_words},
+    layout::{Child, INLINE_MAX, Item, NODE_WORDS, NodePtr, REGION, Root, ValuePtr, block_words},
     node::{
-        Node, Order, Part, Side, are_certain, header_read, is_all_certain, part, phase, read_header, read_node,
-        restart, set_part, state, take_key, word,
+        Node, Order, Part, Side, are_certain, header_read, is_all_certain, is_last_step, part, phase, read_header,
+        read_node, restart, set_part, state, take_key, word,
     },
 };
 
@@ -22,12 +22,21 @@ pub fn step(m: &mut Msg, v: &View1k) -> Step {
             read_header(m)
         }
         phase::HEADER => match header_read(m, v) {
-            Some(root) => read_node(m, root, phase::NODE),
+            Some(root) => read_next(m, root),
             None => m.fail(Code::NoTree as u32),
         },
         phase::VALUE => value_read(m, v),
         _ => node_read(m, v),
     }
+}
+
+/// Asks for a node if a step is left to look at it.
+#[inline(always)]
+fn read_next(m: &mut Msg, node: NodePtr) -> Step {
+    if is_last_step(m) {
+        return m.done(Code::Retry as u32, 0);
+    }
+    read_node(m, node, phase::NODE)
 }
 
 #[inline(always)]
@@ -43,7 +52,7 @@ fn node_read(m: &mut Msg, v: &View1k) -> Step {
         return leaf_read(m, v, node);
     }
     match node.child(m, v, 1) {
-        Some(slot) => read_node(m, Child(node.info_of(v, slot)).node(), phase::NODE),
+        Some(slot) => read_next(m, Child(node.info_of(v, slot)).node()),
         None => restart(m),
     }
 }
@@ -73,6 +82,9 @@ fn hit(m: &mut Msg, v: &View1k, node: Node, slot: u64, item: Item) -> Step {
         return restart(m);
     }
     if item.is_block() {
+        if is_last_step(m) {
+            return m.done(Code::Retry as u32, 0);
+        }
         let block = ValuePtr(word(v, value_at));
         m.state[state::NODE] = block.0;
         m.state[state::NEXT] = item.value_len();

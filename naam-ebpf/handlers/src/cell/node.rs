@@ -115,14 +115,21 @@ pub(super) fn read_header(m: &mut Msg) -> Step {
 #[inline(always)]
 pub(super) fn restart(m: &mut Msg) -> Step {
     let restarts = part(m, Part::Restarts);
+    let height = Root(m.state[state::ROOT]).height();
     m.reply_len = 0;
     m.state[state::PROGRESS] = 0;
     set_part(m, Part::Restarts, if restarts < 255 { restarts + 1 } else { 255 });
-    // Header, root, and the step that answers.
-    if m.step + 3 > STEPS_MAX || !take_key(m) {
+    // This step, the header, and a node of each level; the tree is as high as it was, or little higher.
+    if m.step + 2 + height > STEPS_MAX || !take_key(m) {
         return m.done(Code::Retry as u32, 0);
     }
     read_header(m)
+}
+
+/// Whether this is the visit's last step: what it asks for would never be seen.
+#[inline(always)]
+pub(super) fn is_last_step(m: &Msg) -> bool {
+    m.step >= STEPS_MAX - 1
 }
 
 /// The header was read: goes on to the root, `None` if there is no tree.

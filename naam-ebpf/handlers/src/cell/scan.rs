@@ -1,15 +1,15 @@
 //! Scan: down to the leaf with the key, then along the leaves that its parent told; behind the last of
 //! those, down from the same root again.
 
-use naam_abi::limits::{REPLY_BYTES, STEPS_MAX};
+use naam_abi::limits::REPLY_BYTES;
 use naam_handler::{Msg, Step, View1k, forget, opaque};
 
 use super::{
     Code, SCAN_KEYS_MAX, args,
     layout::{Child, FENCES_AT, Item, NUMBER_WORDS, NodePtr, Root},
     node::{
-        Node, Order, Part, SIBLINGS, Side, header_read, is_all_certain, part, phase, read_header, read_node, restart,
-        set_part, state, take_key, word,
+        Node, Order, Part, SIBLINGS, Side, header_read, is_all_certain, is_last_step, part, phase, read_header,
+        read_node, restart, set_part, state, take_key, word,
     },
 };
 
@@ -29,7 +29,7 @@ pub fn step(m: &mut Msg, v: &View1k) -> Step {
             Some(root) => {
                 set_part(m, Part::Exclusive, m.args[0] >> 16 & args::EXCLUSIVE);
                 set_part(m, Part::Words, 1);
-                read_node(m, root, phase::NODE)
+                read_next(m, root, phase::NODE)
             }
             None => m.fail(Code::NoTree as u32),
         },
@@ -98,7 +98,7 @@ fn take_siblings(m: &mut Msg, v: &View1k, node: Node, slot: u64) {
 /// Asks for a node if a step is left to answer with, else ends with what is there.
 #[inline(always)]
 fn read_next(m: &mut Msg, node: NodePtr, phase: u64) -> Step {
-    if m.step >= STEPS_MAX - 1 {
+    if is_last_step(m) {
         if part(m, Part::Keys) == 0 {
             return m.done(Code::Retry as u32, 0);
         }
