@@ -188,7 +188,7 @@ fn run_tier(
     println!("\n== tier {}", tier.name());
     // Machines without KVM are slow.
     let limit = if soak || tier == Tier::Vm { PROGRAM_TIME_SOAK } else { PROGRAM_TIME };
-    let (tally, skips) = run_counted(&mut command, limit)?;
+    let (tally, skips) = run_counted(&mut command, limit, true)?;
     Ok(TierReport { name: tier.name(), tally, skips, took: started.elapsed() })
 }
 
@@ -202,8 +202,8 @@ fn is_expected(skip: &str) -> bool {
         || !setup::is_root() && WITHOUT_ROOT.iter().any(|reason| skip.contains(reason))
 }
 
-/// Runs `command`, which is cargo, each of its test programs for `limit`.
-fn run_counted(command: &mut Command, limit: Duration) -> Result<(Tally, Vec<String>)> {
+/// Runs `command`, which is cargo, each of its test programs for `limit`; `show` its lines as they come.
+fn run_counted(command: &mut Command, limit: Duration, show: bool) -> Result<(Tally, Vec<String>)> {
     let line = process::shown(command);
     let mut child = command
         .stdin(Stdio::null())
@@ -223,7 +223,9 @@ fn run_counted(command: &mut Command, limit: Duration) -> Result<(Tally, Vec<Str
             |_| {},
             |line| {
                 watched.stderr_line(line);
-                eprintln!("{line}");
+                if show {
+                    eprintln!("{line}");
+                }
                 lines.push(line.to_owned());
             },
         );
@@ -235,7 +237,7 @@ fn run_counted(command: &mut Command, limit: Duration) -> Result<(Tally, Vec<Str
         |begun| watchdog.stdout(begun),
         |line| {
             watchdog.stdout(line);
-            if counter.stdout_line(line) {
+            if counter.stdout_line(line) && show {
                 println!("{line}");
             }
         },
@@ -245,7 +247,7 @@ fn run_counted(command: &mut Command, limit: Duration) -> Result<(Tally, Vec<Str
         counter.stderr_line(line);
     }
     let status = child.wait().with_context(|| format!("waiting for `{line}`"))?;
-    for killed in watchdog.end() {
+    for killed in watchdog.end().iter().filter(|_| show) {
         println!("\n{killed}");
     }
     Ok(counter.finish(status.success()))
@@ -321,7 +323,8 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, limit: Duration) -> (Tally, Vec<String>) {
-        run_counted(Command::new("sh").args(["-c", script]), limit).expect("a shell")
+        // Not shown: whoever counts this program's lines would count them as well.
+        run_counted(Command::new("sh").args(["-c", script]), limit, false).expect("a shell")
     }
 
     #[test]
