@@ -26,7 +26,7 @@ use naam_abi::tables::RIGHT_READ;
 use naam_admission::admit;
 use naam_client::site::{Placement, SiteClient};
 use naam_client::{Client, FunctionInfo, Options, RegionInfo, SessionInfo};
-use naam_handlers::mica::args;
+use naam_handlers::mica::{GET_REPLY_MAX, args};
 use naam_loader::Hook;
 use naam_loadgen::report::bench::{Bench as PairedBench, Row};
 use naam_sys::Map;
@@ -36,7 +36,7 @@ use naam_tests::objects;
 use naam_transport::xsk::XskOptions;
 use naam_transport::{Choice, Target, open};
 
-use contents::{Contents, KEYS, REPLY_BYTES, STORE_BYTES, VALUE_BYTES, value};
+use contents::{Contents, KEYS, STORE_BYTES, VALUE_BYTES, value};
 use server::Server;
 use sha2::{Digest as _, Sha256};
 use who::{ByEngine, ByReads, ByRequest, Gets};
@@ -142,7 +142,7 @@ impl Rival {
 fn client(topology: &Topology, window: usize) -> Result<Client> {
     let object = objects::read("xsk");
     let mut session = SessionInfo { shards: 1, ..SessionInfo::new(HOST_V4.into(), APP, SESSION) };
-    let get = FunctionInfo { number: GET, version: 1, writes: false, reply_max: REPLY_BYTES as u16 };
+    let get = FunctionInfo { number: GET, version: 1, writes: false, reply_max: GET_REPLY_MAX as u16 };
     session.functions.insert("mica_get".to_owned(), get);
     let read = FunctionInfo { number: onesided::READ, reply_max: onesided::READ_BYTES_MAX as u16, ..get };
     session.functions.insert(READ.to_owned(), read);
