@@ -185,6 +185,7 @@ pub fn session(grant: &SessionGrant, host: IpAddr) -> SessionInfo {
             Tag::Keyed { key_id, key } => Integrity::Tagged { id: key_id, key },
         },
         functions: functions.collect(),
+        epochs: grant.epochs.clone(),
         regions: grant.regions.iter().map(region).collect(),
     }
 }
@@ -229,6 +230,7 @@ mod tests {
             shards: 64,
             slots: 64,
             tag: Tag::Keyed { key_id: 2, key: PUBLIC_KEY },
+            epochs: vec![4, 4],
             functions: vec![function],
             regions: vec![GrantedRegion {
                 rights: RegionRights {
@@ -246,6 +248,7 @@ mod tests {
         assert_eq!(info.integrity, Integrity::Tagged { id: 2, key: PUBLIC_KEY });
         let expected = FunctionInfo { number: 17, version: 3, writes: false, reply_max: 1008 };
         assert_eq!(info.functions["mica_get"], expected);
+        assert_eq!(info.epochs, [4, 4]);
         let expected =
             RegionInfo { index: 1, bytes: 4 << 20, value_len: 4 << 20, handler_rights: 7, raw_rights: RIGHT_READ };
         assert_eq!(info.regions["store"], expected);

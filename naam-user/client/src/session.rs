@@ -29,6 +29,9 @@ pub struct SessionInfo {
     pub integrity: Integrity,
     /// The app's functions by name.
     pub functions: BTreeMap<String, FunctionInfo>,
+    /// By shard: epoch of its placement when the functions were listed. A handler learned from that list is the one that
+    /// home serves as long as no reply tells of a later epoch. Empty if that is not known.
+    pub epochs: Vec<u32>,
     /// The app's regions by name.
     pub regions: BTreeMap<String, RegionInfo>,
 }
@@ -45,6 +48,7 @@ impl SessionInfo {
             slots: SLOTS_MAX as u16,
             integrity: Integrity::Tagged { id: 0, key: PUBLIC_KEY },
             functions: BTreeMap::new(),
+            epochs: Vec::new(),
             regions: BTreeMap::new(),
         }
     }

@@ -87,6 +87,7 @@ impl Host {
             bytes: region.bytes(),
             value_len: region.geometry().value_len(),
         });
+        let epochs = (0..SHARDS_MAX as u16).map(|shard| self.tables().placement(id, shard).epoch).collect();
         tracing::debug!(app = %app.name, session = key.session, %peer, "session opened");
         Ok(SessionGrant {
             key,
@@ -97,6 +98,7 @@ impl Host {
             shards: SHARDS_MAX as u16,
             slots: SLOTS_MAX as u16,
             tag: if app.integrity { Tag::Keyed { key_id: PUBLIC_KEY_ID, key: PUBLIC_KEY } } else { Tag::Off },
+            epochs,
             functions: app.functions.values().map(|served| served.function.clone()).collect(),
             regions: regions.collect(),
         })

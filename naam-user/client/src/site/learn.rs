@@ -88,7 +88,11 @@ impl SiteClient {
         let program = program.map_err(|cause| LearnError::Engine { function: name(), cause })?;
         // The version of the list, which may be older than what replies have told since.
         let listed = self.client.core().session().functions.get(function).map_or(info.version, |info| info.version);
-        let learned = Learned { program, version: listed, confirmed: [None; SHARDS_MAX], since: now() };
+        let mut confirmed = [None; SHARDS_MAX];
+        for (confirmed, epoch) in confirmed.iter_mut().zip(&self.client.core().session().epochs) {
+            *confirmed = Some(*epoch);
+        }
+        let learned = Learned { program, version: listed, confirmed, since: now() };
         self.programs[usize::from(info.number)] = Some(Box::new(learned));
         Ok(())
     }

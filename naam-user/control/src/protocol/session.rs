@@ -132,6 +132,9 @@ pub struct SessionGrant {
     pub slots: u16,
     /// How datagrams are tagged.
     pub tag: Tag,
+    /// By shard: epoch of its placement when the functions were listed. Empty from a daemon that does not tell.
+    #[serde(default)]
+    pub epochs: Vec<u32>,
     /// The app's functions.
     pub functions: Vec<Function>,
     /// The app's regions, by index in messages.
@@ -212,6 +215,7 @@ mod tests {
             shards: 64,
             slots: 64,
             tag: Tag::Keyed { key_id: 1, key: Key { k0: u64::MAX, k1: 1 } },
+            epochs: vec![3, u32::MAX],
             functions: vec![],
             regions: vec![GrantedRegion {
                 rights: RegionRights { region: Name::new("store").unwrap(), handler: Rights::ALL, raw: Rights::NONE },
