@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use naam_control::config::{Capability, Config, ObjectSource};
-use naam_control::protocol::admin::Hook;
+use naam_control::config::{Capability, Config, ObjectSource, Steer};
+use naam_control::protocol::admin::{Hook, Site};
 
 #[test]
 fn example_is_read_as_it_says() {
@@ -17,6 +17,8 @@ fn example_is_read_as_it_says() {
     let kv = &config.apps[0];
     assert_eq!((kv.id, kv.integrity, kv.sessions_max, kv.regions[0].bytes), (0, true, 512, 64 << 20));
     assert_eq!(kv.functions[1].object, ObjectSource::File(path.with_file_name("bpf/mica_set.o")));
+    let steer = [Steer { shards: vec![62, 63], site: Site::Client, lease_ms: Some(100) }];
+    assert_eq!(kv.steer, steer);
     let echo = &config.apps[1];
     assert_eq!((echo.name.as_str(), &echo.functions[0].object), ("echo", &ObjectSource::Builtin("echo".to_owned())));
 }

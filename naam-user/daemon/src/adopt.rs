@@ -24,7 +24,7 @@ use crate::functions::{Builtins, Candidate, hex};
 use crate::host::{App, Host, Served};
 use crate::kernel_log::KernelLog;
 use crate::state::{AppState, FunctionState, State, StateDir};
-use crate::steering::{announce, home};
+use crate::steering::{announce, settle};
 
 /// A function of the configuration that passed admission.
 struct Wanted {
@@ -248,7 +248,7 @@ impl Host {
         self.add_left_regions(&mut app, &names_before)?;
         self.end_sessions_of_other_meaning(&app, before.as_ref(), configured.regions.len());
         if is_new {
-            home(self.tables(), id);
+            settle(self.tables(), id, &configured.steer);
         } else {
             // The daemon before may have been killed between a replace and the word of it.
             announce(self.tables(), id);

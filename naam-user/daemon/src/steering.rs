@@ -2,6 +2,7 @@
 
 use naam_abi::limits::SHARDS_MAX;
 use naam_abi::tables::{self, SteerEntry};
+use naam_control::config::Steer;
 use naam_control::protocol::admin::{Placement, Site};
 use naam_control::{ControlError, Name};
 use naam_loader::Tables;
@@ -16,6 +17,21 @@ pub fn home(tables: &Tables, app: u16) {
     for shard in 0..SHARDS_MAX as u16 {
         place(tables, app, shard, Site::Host, PLACEMENT_LEASE_MS);
     }
+}
+
+/// Places the shards of an app that is new as its configuration says, those that are not named at home.
+pub fn settle(tables: &Tables, app: u16, steer: &[Steer]) {
+    home(tables, app);
+    for steer in steer {
+        for shard in named(&steer.shards) {
+            place(tables, app, shard.into(), steer.site, steer.lease_ms.unwrap_or(PLACEMENT_LEASE_MS));
+        }
+    }
+}
+
+/// The shards meant: all for none named.
+fn named(shards: &[u8]) -> Vec<u8> {
+    if shards.is_empty() { (0..SHARDS_MAX as u8).collect() } else { shards.to_vec() }
 }
 
 fn place(tables: &Tables, app: u16, shard: u16, site: Site, lease_ms: u16) {
@@ -62,9 +78,8 @@ impl Host {
             let error = ControlError::new("steer", format!("app `{}`", app.name), cause);
             return Err(error.way_out("name host or client"));
         }
-        let all: Vec<u8> = (0..SHARDS_MAX as u8).collect();
-        let shards = if shards.is_empty() { &all } else { shards };
-        for &shard in shards {
+        let shards = named(shards);
+        for &shard in &shards {
             let now = self.tables().placement(app.id, shard.into());
             let lease = lease_ms.unwrap_or(PLACEMENT_LEASE_MS);
             if now.site != tables::Site::from(site) as u8 || now.lease_ms != lease {

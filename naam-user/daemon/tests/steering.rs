@@ -35,6 +35,30 @@ fn shards_are_moved_and_brought_home() {
     assert!(instance.refused(nowhere).contains("no SmartNIC serves shards"));
 }
 
+/// The configuration places the shards of a new app; a restart leaves them where they were moved to.
+#[test]
+fn shards_begin_where_the_configuration_says() {
+    if !root("shards_begin_where_the_configuration_says") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    let steer = "[[app.steer]]\nshards = [2, 5]\nsite = \"client\"\nlease_ms = 250\n";
+    instance.configure(&format!("{}{steer}", instance.kv_app()));
+    instance.start();
+    let at_client = |instance: &Instance| match instance.done(AdminRequest::SteerShow { app: name("kv") }) {
+        AdminReply::Steering(placements) => {
+            let placed = placements.into_iter().filter(|placement| placement.site == Site::Client);
+            placed.map(|placement| (placement.shard, placement.lease_ms)).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(at_client(&instance), [(2, 250), (5, 250)]);
+    instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Host, lease_ms: None });
+    instance.kill();
+    instance.start();
+    assert_eq!(at_client(&instance), [(2, 250)], "a restart moves nothing");
+}
+
 /// Clients that run handlers themselves hear of another version, or of none, by the epoch.
 #[test]
 fn replaced_and_unloaded_handlers_move_all_epochs() {

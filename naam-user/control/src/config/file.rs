@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use naam_abi::limits::{APPS_MAX, BUILTIN_FUNCTIONS, FUNCTIONS_MAX, PORT_BASE, PORTS, REGIONS_MAX, SESSIONS_MAX};
+use naam_abi::limits::{
+    APPS_MAX, BUILTIN_FUNCTIONS, FUNCTIONS_MAX, PORT_BASE, PORTS, REGIONS_MAX, SESSIONS_MAX, SHARDS_MAX,
+};
 use naam_abi::tables::{RIGHT_ATOMIC, RIGHT_READ, RIGHT_WRITE};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Region, RegionSize,
+    App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Region, RegionSize, Steer,
 };
-use crate::protocol::admin::Hook;
+use crate::protocol::admin::{Hook, Site};
 use crate::protocol::session::Rights;
 use crate::{FunctionName, Name, limits};
 
@@ -75,6 +77,8 @@ struct AppTable {
     region: Vec<RegionTable>,
     #[serde(default)]
     function: Vec<FunctionTable>,
+    #[serde(default)]
+    steer: Vec<SteerTable>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, PartialEq)]
@@ -120,6 +124,14 @@ struct FunctionTable {
     name: Spanned<FunctionName>,
     id: Spanned<u16>,
     object: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SteerTable {
+    shards: Option<Vec<Spanned<u16>>>,
+    site: Spanned<Site>,
+    lease_ms: Option<Spanned<u16>>,
 }
 
 fn default_instance() -> Name {
@@ -193,6 +205,7 @@ impl Blame<'_> {
             let object = ObjectSource::read(&function.object, dir);
             functions.push(Function { name: function.name.into_inner(), id, object });
         }
+        let steer = self.steer(app.steer)?;
         let regions = app
             .region
             .into_iter()
@@ -211,8 +224,27 @@ impl Blame<'_> {
             onesided: app.onesided,
             regions,
             functions,
+            steer,
         };
         Ok((app.name, app.id, checked))
+    }
+
+    fn steer(&self, tables: Vec<SteerTable>) -> Result<Vec<Steer>, ConfigError> {
+        self.unique("app.steer.shards", tables.iter().flat_map(|table| table.shards.iter().flatten()))?;
+        let mut checked = Vec::new();
+        for table in tables {
+            if *table.site.get_ref() == Site::Dpu {
+                let reason = "no SmartNIC serves shards in this version: `host` or `client`".to_owned();
+                return Err(self.at("app.steer.site", &table.site, reason));
+            }
+            let lease_ms =
+                table.lease_ms.map(|lease| self.range("app.steer.lease_ms", lease, 1, u16::MAX)).transpose()?;
+            let shard =
+                |shard| self.range("app.steer.shards", shard, 0, SHARDS_MAX as u16 - 1).map(|shard| shard as u8);
+            let shards = table.shards.unwrap_or_default().into_iter().map(shard).collect::<Result<_, _>>()?;
+            checked.push(Steer { shards, site: table.site.into_inner(), lease_ms });
+        }
+        Ok(checked)
     }
 
     fn range<T: PartialOrd + std::fmt::Display + Copy>(
@@ -330,6 +362,10 @@ mod tests {
             ("[[app.region]]\nname = \"s\"\nsize = \"3 MiB\"\n", 6, "size", "power of two"),
             ("[[app.region]]\nname = \"s\"\nsize = true\n", 6, "size", "a size is text"),
             ("[[app.function]]\nname = \"f\"\nid = 3\nobject = \"f.o\"\n", 6, "app.function.id", "between 16 and 63"),
+            ("[[app.steer]]\nshards = [64]\nsite = \"client\"\n", 5, "app.steer.shards", "between 0 and 63"),
+            ("[[app.steer]]\nshards = [1, 1]\nsite = \"client\"\n", 5, "app.steer.shards", "used twice"),
+            ("[[app.steer]]\nsite = \"dpu\"\n", 5, "app.steer.site", "no SmartNIC"),
+            ("[[app.steer]]\nsite = \"client\"\nlease_ms = 0\n", 6, "app.steer.lease_ms", "between 1 and"),
             (
                 "[[app.region]]\nname = \"s\"\nsize = 2097152\n[[app.region]]\nname = \"s\"\nsize = 2097152\n",
                 8,

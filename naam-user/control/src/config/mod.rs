@@ -13,7 +13,7 @@ use thiserror::Error;
 
 pub use size::RegionSize;
 
-use crate::protocol::admin::Hook;
+use crate::protocol::admin::{Hook, Site};
 use crate::protocol::session::Rights;
 use crate::{FunctionName, Name};
 
@@ -100,6 +100,8 @@ pub struct App {
     pub regions: Vec<Region>,
     /// Its functions.
     pub functions: Vec<Function>,
+    /// Where its shards run when the app is new; all that are not named run at the host.
+    pub steer: Vec<Steer>,
 }
 
 /// A region of an app.
@@ -122,6 +124,17 @@ pub struct Function {
     pub id: u16,
     /// Where its handler object comes from.
     pub object: ObjectSource,
+}
+
+/// Where shards of an app run until somebody moves them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steer {
+    /// The shards; all for none named.
+    pub shards: Vec<u8>,
+    /// Where they run: the host, or the client.
+    pub site: Site,
+    /// Milliseconds for which clients may rely on it, if not the daemon's default.
+    pub lease_ms: Option<u16>,
 }
 
 /// Where a handler object comes from.
