@@ -25,27 +25,30 @@
 //! # }
 //! ```
 
+mod drive;
 mod learn;
+mod learned;
+mod read;
 mod stats;
 mod visit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use naam_abi::limits::{FUNCTIONS_MAX, REGIONS_MAX, REPLY_BYTES, SHARDS_MAX};
 use naam_abi::onesided;
-use naam_abi::tables::{RIGHT_READ, Site};
-use naam_abi::wire::{CARRIED_BYTES_MAX, Status, padded};
-use naam_engine::{Action, Engine, Machine, Program, Request, Run};
+use naam_abi::tables::Site;
+use naam_abi::wire::padded;
+use naam_engine::{Engine, Machine, Request, Run};
 use naam_transport::TransportError;
 
 use crate::client::{Client, ClientError, OwnedReply, now};
-use crate::core::{self, Call, Completion, Function, Reply, Serving, Shard};
+use crate::core::{Call, Completion, Function, Reply};
 use crate::error::{CallError, SubmitError};
-use crate::session::FunctionInfo;
 
 pub use learn::LearnError;
+use learned::{Learned, note_serving};
 pub use stats::SiteStats;
 use visit::{Doing, Visit};
 
@@ -105,38 +108,6 @@ enum Owner {
     /// A READ of the call that runs here.
     Read(u32),
 }
-
-/// A handler that can run here.
-#[derive(Debug)]
-struct Learned {
-    program: Arc<Program>,
-    /// The version of the function that it is.
-    version: u16,
-    /// By shard: the placement's epoch at which home served this version. Replacing or unloading a handler moves all.
-    confirmed: [Option<u32>; SHARDS_MAX],
-    /// When it was learned, on the core's clock.
-    since: u64,
-}
-
-impl Learned {
-    /// Whether home has said that it serves it, after the last change that is known.
-    fn is_confirmed(&self, shard: u16, placement: &core::Placement) -> bool {
-        let confirmed = self.confirmed.get(usize::from(shard)).copied().flatten();
-        confirmed.is_some_and(|epoch| placement.epoch <= epoch)
-    }
-
-    /// Whether it may run: nothing has changed as far as replies have told, and they have told not too long ago.
-    fn holds(&self, shard: u16, placement: &core::Placement) -> bool {
-        let lease = u64::from(placement.lease_ms) * 1_000_000;
-        let heard = placement.held_until.saturating_sub(lease).max(self.since);
-        let unchanged = placement.epoch == 0 || self.is_confirmed(shard, placement);
-        unchanged && now() < heard.saturating_add(SILENCE_NS)
-    }
-}
-
-/// Longest that a handler runs here without a word from its shard: of one that READs nothing, no reply would tell that it
-/// was replaced.
-const SILENCE_NS: u64 = 1_000_000_000;
 
 /// See the [module](self).
 pub struct SiteClient {
@@ -233,35 +204,6 @@ impl SiteClient {
             }
             _ => false,
         }
-    }
-
-    /// The handler that can run here for `function`, if the host serves no other version as far as replies have told.
-    fn program(&self, function: Function, shard: u16) -> Option<&Arc<Program>> {
-        let learned = self.programs.get(usize::from(function.number))?.as_ref()?;
-        let info = self.client.core().info(function)?;
-        // A function that writes is worth beginning here only if it can be carried home.
-        let worth = !info.writes || self.carries;
-        let placement = self.client.core().placement(shard)?;
-        let runs = (info.version == learned.version || info.version == 0) && self.read.is_some() && worth;
-        (runs && learned.holds(shard, &placement)).then_some(&learned.program)
-    }
-
-    /// A call that goes home asks there which version serves, if it is not known of what was learned.
-    fn ask(&mut self, function: Function, shard: u16) {
-        let learned = self.programs.get(usize::from(function.number)).and_then(Option::as_ref);
-        let placement = self.client.core().placement(shard).unwrap_or_default();
-        let here = self.placements.get(usize::from(shard)).is_some_and(|placed| *placed != Placement::Host);
-        if here && learned.is_some_and(|learned| !learned.is_confirmed(shard, &placement)) {
-            self.client.core_mut().ask_version(function);
-        }
-    }
-
-    /// Takes in what the control plane says of a function by now: what [`learn`](Self::learn) is to compare with.
-    ///
-    /// # Errors
-    /// As [`Core::learn`](crate::Core::learn).
-    pub fn list(&mut self, function: &str, info: FunctionInfo) -> Result<Function, SubmitError> {
-        self.client.core_mut().learn(function, info)
     }
 
     /// Takes a call and decides where it runs.
@@ -370,153 +312,6 @@ impl SiteClient {
         Ok(ended)
     }
 
-    /// Lets every visit that is ready go on until it waits or has ended; how many have ended.
-    fn drive(&mut self, done: &mut impl FnMut(SiteCompletion<'_>)) -> usize {
-        let mut ended = 0;
-        for _ in 0..self.ready.len() {
-            let Some(index) = self.ready.pop_front() else { break };
-            ended += usize::from(self.go_on(index, done));
-        }
-        ended
-    }
-
-    /// One visit's next op; true if that was its end.
-    fn go_on(&mut self, index: u32, done: &mut impl FnMut(SiteCompletion<'_>)) -> bool {
-        let visit = &mut self.visits[index as usize];
-        let left = visit.deadline.saturating_duration_since(Instant::now());
-        let Some(run) = visit.run.as_mut().filter(|_| !visit.goes_home) else { return self.go_home(index, left, done) };
-        if let Some(error) = visit.failed.take() {
-            return self.end(index, Site::Client, Err(error), done);
-        }
-        loop {
-            let (region, offset, len) = match run.action() {
-                Action::Read { region, offset, len } => (region, offset, len),
-                Action::Ended(end) => {
-                    self.stats.steps += u64::from(end.steps);
-                    let ticket = SiteTicket { index, generation: visit.generation };
-                    let outcome = match end.status {
-                        Status::Ok => {
-                            let steps = u8::try_from(end.steps).unwrap_or(u8::MAX);
-                            Ok(Reply { code: end.code, bytes: end.reply, from_slot: false, steps, hops: 0 })
-                        }
-                        Status::Failed => Err(CallError::Failed { code: end.code }),
-                        status => Err(CallError::Refused { status, code: end.code, may_have_run: false }),
-                    };
-                    self.stats.ended_here += 1;
-                    done(SiteCompletion { ticket, site: Site::Client, outcome });
-                    visit.doing = Doing::Nothing;
-                    self.free.push(index);
-                    return true;
-                }
-                Action::Spent | Action::Effect(_) if self.carries => return self.carry_home(index, left, done),
-                // What home would say of the same steps.
-                Action::Spent => {
-                    run.refuse(Status::Budget);
-                    continue;
-                }
-                Action::Effect(_) => {
-                    visit.goes_home = true;
-                    return self.go_home(index, left, done);
-                }
-            };
-            let (handler, raw) = self.rights[region as usize % REGIONS_MAX];
-            if handler & RIGHT_READ == 0 {
-                run.refuse(Status::Denied);
-                continue;
-            }
-            if raw & RIGHT_READ == 0 || self.read.is_none() {
-                self.stats.without_right += 1;
-                visit.goes_home = true;
-                return self.go_home(index, left, done);
-            }
-            let args = onesided::read_args(region, offset, len);
-            let function = self.read.expect("just checked");
-            let shard = Shard::Number(visit.shard);
-            let read = Call { function, shard, args: &args, reply_room: Some(len as u16), timeout: left };
-            match self.client.submit(&read) {
-                Ok(ticket) => {
-                    self.owners[ticket.index()] = Owner::Read(index);
-                    self.unsent = true;
-                    visit.doing = Doing::Read;
-                }
-                Err(SubmitError::Busy { .. }) => self.ready.push_back(index),
-                Err(_) => {
-                    visit.goes_home = true;
-                    return self.go_home(index, left, done);
-                }
-            }
-            return false;
-        }
-    }
-
-    /// Sends a call home as it stands: its next op is performed there. It has had no effect here, and no copy of it was sent.
-    fn carry_home(&mut self, index: u32, left: Duration, done: &mut impl FnMut(SiteCompletion<'_>)) -> bool {
-        let visit = &mut self.visits[index as usize];
-        let mut buffer = [0; CARRIED_BYTES_MAX];
-        let carried = visit.run.as_mut().and_then(|run| run.cut(&mut buffer));
-        let call = visit.call(left);
-        let submitted = carried.map(|carried| self.client.submit_carried(&call, &carried, visit.version));
-        let Some(submitted) = submitted else {
-            visit.goes_home = true;
-            return self.go_home(index, left, done);
-        };
-        match submitted {
-            Ok(ticket) => {
-                self.owners[ticket.index()] = Owner::Home(index);
-                self.unsent = true;
-                visit.doing = Doing::Home;
-                self.stats.sent_home += 1;
-                self.stats.carried_home += 1;
-                false
-            }
-            Err(SubmitError::Busy { .. } | SubmitError::NoSlot { .. }) => {
-                self.ready.push_back(index);
-                false
-            }
-            Err(_) => {
-                visit.goes_home = true;
-                self.go_home(index, left, done)
-            }
-        }
-    }
-
-    /// Sends a call home, where it begins anew: here it has had no effect.
-    fn go_home(&mut self, index: u32, left: Duration, done: &mut impl FnMut(SiteCompletion<'_>)) -> bool {
-        let visit = &mut self.visits[index as usize];
-        match self.client.submit(&visit.call(left)) {
-            Ok(ticket) => {
-                self.owners[ticket.index()] = Owner::Home(index);
-                self.unsent = true;
-                visit.doing = Doing::Home;
-                self.stats.sent_home += 1;
-                false
-            }
-            Err(SubmitError::Busy { .. } | SubmitError::NoSlot { .. }) => {
-                self.ready.push_back(index);
-                false
-            }
-            Err(_) => {
-                let outcome = Err(CallError::Refused { status: Status::TooLong, code: 0, may_have_run: false });
-                self.end(index, Site::Host, outcome, done)
-            }
-        }
-    }
-
-    fn end(
-        &mut self,
-        index: u32,
-        site: Site,
-        outcome: Result<Reply<'_>, CallError>,
-        done: &mut impl FnMut(SiteCompletion<'_>),
-    ) -> bool {
-        let ticket = self.ticket(index);
-        self.visits[index as usize].doing = Doing::Nothing;
-        self.free.push(index);
-        *(if site == Site::Client { &mut self.stats.ended_here } else { &mut self.stats.ended_at_host }) += 1;
-        done(SiteCompletion { ticket, site, outcome });
-        true
-    }
-
     /// Waits until something may have arrived, or `limit` is over.
     ///
     /// # Errors
@@ -544,15 +339,5 @@ impl SiteClient {
             }
         }
         answer.ok_or(ClientError::Closed)
-    }
-}
-
-/// Takes in which version of a function home serves: the handler that runs here is confirmed, or forgotten.
-fn note_serving(learned: &mut Option<Box<Learned>>, shard: u16, serving: Option<Serving>) {
-    let (Some(Serving { version, epoch }), Some(known)) = (serving, learned.as_mut()) else { return };
-    if version != known.version {
-        *learned = None;
-    } else if let Some(confirmed) = known.confirmed.get_mut(usize::from(shard)) {
-        *confirmed = Some(epoch).max(*confirmed);
     }
 }
