@@ -13,6 +13,7 @@
 //! | [`cpus`] | threads on CPUs of their own |
 //! | [`stage`] | a bench with such a handler and two regions |
 //! | [`vectors`] | handlers of instructions that a test writes one by one |
+//! | [`pieces`] | messages that are cut and go on elsewhere, over a network that loses and repeats |
 //! | [`verdict`] | what became of a frame, and which counters it moved |
 
 pub mod bench;
@@ -20,6 +21,7 @@ pub mod cpus;
 pub mod frame;
 pub mod handlers;
 pub mod objects;
+pub mod pieces;
 pub mod stage;
 pub mod vectors;
 pub mod verdict;

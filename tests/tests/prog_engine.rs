@@ -280,8 +280,8 @@ fn every_handler_does_alike_on_random_memory() {
         println!("{name:16} {ends:?}");
         tried.push(name);
     }
-    for name in ["echo", "counter", "chain", "mica_get", "mica_set", "mica_cas", "mica_delete", "echo_c", "mica_get_c"]
-    {
+    let mica = ["mica_get", "mica_set", "mica_cas", "mica_delete", "mica_get_c"];
+    for name in mica.into_iter().chain(["echo", "counter", "chain", "echo_c", "cell_get", "cell_scan"]) {
         assert!(tried.iter().any(|tried| tried == name), "{name} was not tried: {tried:?}");
     }
 }
@@ -338,4 +338,91 @@ fn mica_builds_the_same_store() {
         }
     }
     pair.compare_memory("mica");
+}
+
+/// Cell as it is used, and as nobody should use it: arguments of all sorts on a tree of several levels that its owner changes,
+/// and on what is left of one after words of it were overwritten.
+#[test]
+fn cell_reads_the_same_tree() {
+    const KEYS: u64 = 2_000;
+    let mut runner = runner("cell_reads_the_same_tree");
+    let handlers = ["cell_get", "cell_scan"]
+        .map(|name| admit(&objects::read(name)).unwrap_or_else(|refusal| panic!("{name}: {refusal}")));
+    let mut pair = Pair::new(&handlers[0]);
+    pair.stage.load(FUNCTION + 1, 1, &handlers[1]);
+    let programs = handlers.each_ref().map(|handler| {
+        [Machine::Jit, Machine::Interpreter].map(|machine| Engine::new(machine).load(handler).expect("it loads"))
+    });
+    let key =
+        |number: u64| [&(number / 4).to_be_bytes()[..], &vec![b'k'; number as usize % 49], &[number as u8]].concat();
+    let value = |number: u64, version: u64| {
+        vec![version as u8; (number * 37 % if number.is_multiple_of(9) { 1001 } else { 90 }) as usize]
+    };
+    let mut tree = naam_cell::Tree::format(pair.stage.maps[0].mmap().expect("mmap"), naam_cell::Options::default())
+        .expect("format");
+    let mut sorted: Vec<_> = (0..KEYS).map(|number| (key(number), value(number, 0))).collect();
+    sorted.sort();
+    tree.load(sorted).expect("load");
+    assert!(tree.height() >= 3, "{} levels", tree.height());
+    pair.take_over();
+    // What a key may be, and what is none.
+    let number = prop_oneof![8 => 0..KEYS, 1 => KEYS..KEYS + 4];
+    let word = prop_oneof![6 => Just(None), 1 => any::<u64>().prop_map(Some), 1 => (0..70u64, 0..9u64, 0..40u64)
+        .prop_map(|(key_len, flags, keys)| Some(key_len | flags << 16 | keys << 32))];
+    let question = (0..2usize, number, 0..4u64, 0..=33u64, word, 0..=7usize, 0..=128usize).boxed();
+    // Places of words of the tree, and what damages them.
+    let damage =
+        prop::collection::vec((128..80_000u64, prop_oneof![any::<u64>(), (0..64u64).prop_map(|bit| 1 << bit)]), 1..40);
+    let mut codes = std::collections::BTreeMap::new();
+    for round in 0..600u64 {
+        if round % 20 == 19 {
+            // The owner has gone by then.
+            if round < 300 {
+                let mut batch = tree.batch();
+                for near in 0..20 {
+                    let number = round * 91 + near;
+                    batch.insert(&key(number % KEYS), &value(number % KEYS, round)).expect("insert");
+                    batch.delete(&key((number + 777) % KEYS)).expect("delete");
+                }
+                batch.commit().expect("commit");
+            } else {
+                for (at, mask) in draw(&damage, &mut runner) {
+                    let memory = &pair.stage.memory[0];
+                    let word = memory.load(at * 8, Ordering::SeqCst).expect("inside");
+                    memory.store(at * 8, word ^ mask, Ordering::SeqCst).expect("inside");
+                }
+            }
+            pair.take_over();
+        }
+        let (which, number, flags, keys, word, cut, room) = draw(&question, &mut runner);
+        let mut buffer = [0; naam_handlers::cell::args::ARGS_MAX];
+        let mut arguments = match which {
+            0 => naam_handlers::cell::args::get(&mut buffer, &key(number)).to_vec(),
+            _ => naam_handlers::cell::args::scan(&mut buffer, &key(number), flags, keys).to_vec(),
+        };
+        if let Some(word) = word {
+            arguments[..8].copy_from_slice(&word.to_le_bytes());
+            arguments.truncate(arguments.len() - cut);
+        }
+        let room = if word.is_none() && number % 4 != 0 { 1024 } else { room * 8 };
+        let message = Message::new(1, &arguments, room);
+        let room = message.room;
+        let request = naam_tests::frame::Request { function: FUNCTION + which as u16, ..Stage::request(vec![message]) };
+        let (_, reply) = pair.stage.judge(&request, "cell");
+        let answer = &reply.answers[0];
+        let request = naam_engine::Request { args: &arguments, reply_room: room, shard: SHARD };
+        assert_cut_alike(&programs[which], &request, &pair.images[2], answer, "cell");
+        for (program, image) in programs[which].iter().zip(&pair.images) {
+            let mut run = Run::start(program, &request).expect("it starts");
+            let end = run.finish(image).expect("no fault");
+            let kernel = (answer.status, answer.code, &answer.reply[..], u32::from(answer.steps));
+            assert_eq!((end.status as u16, end.code, end.reply, end.steps), kernel, "round {round}: {arguments:x?}");
+        }
+        *codes.entry((STATUS_NAMES[usize::from(answer.status)], answer.code)).or_insert(0) += 1;
+    }
+    pair.compare_memory("cell");
+    println!("{codes:?}");
+    for seen in [("ok", 0), ("ok", 1), ("ok", 2), ("failed", 4)] {
+        assert!(codes.contains_key(&seen), "no message ended with {seen:?}: {codes:?}");
+    }
 }
