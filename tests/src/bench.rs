@@ -1,7 +1,6 @@
 //! One instance of the datapath for a test.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::{Path, PathBuf};
 
 use naam_abi::limits::{PORT_BASE, STEPS_MAX};
 use naam_abi::siphash::PUBLIC_KEY;
@@ -52,10 +51,7 @@ impl Bench {
     /// # Panics
     /// If the kernel refuses it.
     pub fn new(hook: Hook, may_goto: bool) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{}_{number}", std::process::id());
-        let options = Options { may_goto: Some(may_goto), ..Options::instance(&name) };
+        let options = Options { may_goto: Some(may_goto), ..Options::instance(&naam_testbed::instance()) };
         let (entry, shell) = (objects::read("entry"), objects::read("shell"));
         let mut datapath = Datapath::open(&options, Objects { entry: &entry, shell: &shell }).expect("datapath");
         let entry = datapath.entry_program(hook).unwrap_or_else(|error| panic!("{error}"));
@@ -129,6 +125,11 @@ impl Bench {
         let output = self.send(&network.frame(&request.datagram()));
         assert_eq!(output.retval, self.transmitted(), "the datagram was not answered");
         Reply::read(&output.data[network.header_len()..])
+    }
+
+    /// Where its pins are.
+    pub fn pins(&self) -> &Path {
+        &self.pins
     }
 
     /// The verdict that sends a frame back.

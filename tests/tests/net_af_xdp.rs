@@ -11,11 +11,10 @@
 mod common;
 
 use std::net::{IpAddr, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Responder, echo_all, request};
-use naam_testbed::{CLIENT_V4, DEVICE, HOST_V4, HOST_V6, Topology, object};
+use naam_testbed::{CLIENT_V4, DEVICE, HOST_V4, HOST_V6, Pins, Topology, object};
 use naam_transport::udp::UdpTransport;
 use naam_transport::xsk::{Copying, Mode, Setup, XskOptions, XskProgram, XskTransport};
 use naam_transport::{Choice, Outgoing, Sent, Target, Transport, TransportError, open};
@@ -195,30 +194,20 @@ fn a_silent_next_hop_is_an_error_with_its_address() {
     assert_eq!(program_on(&topology), None);
 }
 
-/// Removed when dropped, so that a failing test leaves no pins.
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        // There may be none if the test failed early.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn a_helper_can_set_up_the_program() {
     let topology = topology(1);
     let _responder = responder(&topology, HOST_V4);
-    let pins = Pins(Path::new("/sys/fs/bpf").join(format!("naam-transport-test-{}", std::process::id())));
+    let pins = Pins::new().unwrap();
     let object = object("xsk").unwrap();
     topology
         .client()
-        .run(|| XskProgram::attach(&object, DEVICE, BASE, Mode::Native).unwrap().pin(&pins.0))
+        .run(|| XskProgram::attach(&object, DEVICE, BASE, Mode::Native).unwrap().pin(pins.path()))
         .unwrap()
         .unwrap();
     let id = program_on(&topology).expect("pinned programs stay");
     let target = Target::new(HOST_V4.into(), BASE);
-    let options = XskOptions { setup: Setup::Pinned(&pins.0), ..XskOptions::attach(&[]) };
+    let options = XskOptions { setup: Setup::Pinned(pins.path()), ..XskOptions::attach(&[]) };
     for _ in 0..2 {
         let mut transport = topology.client().run(|| XskTransport::open(target, &options)).unwrap().unwrap();
         echo_all(&mut transport, BASE, 4, 50, 10);

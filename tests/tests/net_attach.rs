@@ -31,11 +31,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(name: &str, tcx: Option<bool>) -> Self {
+    fn new(tcx: Option<bool>) -> Self {
         let topology = Topology::builder().build().unwrap();
         let socket = topology.client().run(|| UdpSocket::bind((CLIENT_V4, 0)).unwrap()).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let options = Options { tcx, ..Options::instance(&format!("{name}_{}", std::process::id())) };
+        let options = Options { tcx, ..Options::instance(&naam_testbed::instance()) };
         Self { topology, options, socket }
     }
 
@@ -122,7 +122,7 @@ impl Drop for Scene {
 /// Before 6.6 there are no links at TC: the filter is found again by what its pin says.
 #[test]
 fn a_filter_at_tc_is_taken_over_and_removed() {
-    let scene = Scene::new("filter", Some(false));
+    let scene = Scene::new(Some(false));
     let mut first = scene.serve();
     scene.attach(&mut first, Hook::Tc);
     assert!(scene.is_answered());
@@ -158,7 +158,7 @@ fn a_filter_at_tc_is_taken_over_and_removed() {
 #[test]
 fn an_interface_made_again_is_told_from_the_one_before() {
     for (hook, tcx) in [(Hook::Xdp, None), (Hook::Tc, None), (Hook::Tc, Some(false))] {
-        let scene = Scene::new("again", tcx);
+        let scene = Scene::new(tcx);
         let mut datapath = scene.serve();
         scene.attach(&mut datapath, hook);
         assert_eq!(scene.look(&datapath), []);
@@ -185,7 +185,7 @@ fn an_interface_made_again_is_told_from_the_one_before() {
 #[test]
 fn a_renamed_interface_goes_on_being_served() {
     for (hook, tcx) in [(Hook::Xdp, None), (Hook::Tc, None), (Hook::Tc, Some(false))] {
-        let scene = Scene::new("renamed", tcx);
+        let scene = Scene::new(tcx);
         let mut datapath = scene.serve();
         scene.attach(&mut datapath, hook);
         for command in [&format!("link set {DEVICE} down"), &format!("link set {DEVICE} name lan0"), "link set lan0 up"]
@@ -218,7 +218,7 @@ fn a_renamed_interface_goes_on_being_served() {
 #[test]
 fn interfaces_that_swap_names_keep_what_they_carry() {
     for (hook, tcx) in [(Hook::Xdp, None), (Hook::Tc, Some(false))] {
-        let scene = Scene::new("swap", tcx);
+        let scene = Scene::new(tcx);
         let mut datapath = scene.serve();
         let host = scene.topology.host();
         scene.host("link add swap0 type veth peer name peer0");
@@ -241,7 +241,7 @@ fn interfaces_that_swap_names_keep_what_they_carry() {
 /// The place of a filter says nothing of whose it is; its program does.
 #[test]
 fn a_filter_that_is_not_ours_is_left_alone() {
-    let scene = Scene::new("stranger", Some(false));
+    let scene = Scene::new(Some(false));
     let mut datapath = scene.serve();
     scene.attach(&mut datapath, Hook::Tc);
     assert_eq!(scene.look(&datapath), []);
@@ -279,7 +279,7 @@ fn a_filter_that_is_not_ours_is_left_alone() {
 /// The client goes on sending to the address that the host had: to XDP that is somebody else now.
 #[test]
 fn xdp_serves_the_address_that_the_interface_has() {
-    let scene = Scene::new("mac", None);
+    let scene = Scene::new(None);
     let mut datapath = scene.serve();
     scene.attach(&mut datapath, Hook::Xdp);
     let xsk = object("xsk").unwrap();

@@ -11,7 +11,7 @@ const INSIDE: &str = "NAAM_TEST_REALTIME";
 #[test]
 fn a_realtime_kernel_is_refused() {
     if std::env::var_os(INSIDE).is_some() {
-        let options = Options::instance(&format!("realtime_{}", std::process::id()));
+        let options = Options::instance(&naam_testbed::instance());
         let error = Datapath::open(&options, Objects { entry: &[], shell: &[] }).unwrap_err();
         assert!(matches!(error, LoaderError::Realtime), "{error}");
         assert!(error.to_string().contains("PREEMPT_RT") && !options.pins.exists(), "{error}");

@@ -2,7 +2,6 @@
 //! name these tests; when a kernel fails one, its page is wrong for that kernel.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use naam_sys::map::READ_ONLY_FOR_PROGRAMS;
@@ -10,6 +9,7 @@ use naam_sys::program::{FuncInfo, LineInfo};
 use naam_sys::{
     Btf, Errno, Insn, LoadError, Map, MapSpec, MapType, Program, ProgramSpec, ProgramType, RunInput, Update,
 };
+use naam_testbed::Pins;
 
 const FRAME: [u8; 64] = [0; 64];
 const EXIT: Insn = Insn::new(0x95, 0, 0, 0, 0);
@@ -47,21 +47,6 @@ fn load(insns: &[Insn]) -> Program {
 
 fn verdict(program: &Program) -> u32 {
     program.test_run(&RunInput { data: &FRAME, ..RunInput::default() }).expect("test run").retval
-}
-
-/// A path in bpffs of this test's own; the pin goes when dropped.
-struct Pin(PathBuf);
-
-impl Pin {
-    fn new(name: &str) -> Self {
-        Self(PathBuf::from(format!("/sys/fs/bpf/naam_fact_{}_{name}", std::process::id())))
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// Under the capabilities that the shell needs the verifier lets a kernel address out, and old stack in.
@@ -111,9 +96,9 @@ fn per_cpu_values_end_at_32_kib() {
 #[test]
 fn pins_have_no_dots() {
     let values = map(MapType::Array, 8, 1, 0);
-    assert_eq!(values.pin(&Pin::new("eth0.7").0).unwrap_err().errno, Errno::PERM);
-    let pin = Pin::new("eth0:7");
-    values.pin(&pin.0).expect("a colon will do");
+    let pins = Pins::new().unwrap();
+    assert_eq!(values.pin(&pins.path().join("eth0.7")).unwrap_err().errno, Errno::PERM);
+    values.pin(&pins.path().join("eth0:7")).expect("a colon will do");
 }
 
 /// Returns what the program in place 0 of `programs` returns, or 1 if there is none.
@@ -132,11 +117,11 @@ fn program_arrays_are_emptied_with_their_last_user() {
     assert_eq!(verdict(&caller), 1);
     programs.update_fd(0, load(&[set(0, 2), EXIT]).as_fd()).unwrap();
     assert_eq!(verdict(&caller), 2);
-    let pin = Pin::new("programs");
-    programs.pin(&pin.0).unwrap();
+    let pins = Pins::new().unwrap();
+    programs.pin(&pins.path().join("programs")).unwrap();
     drop(programs);
     assert_eq!(verdict(&caller), 2, "the pin is a user");
-    drop(pin);
+    drop(pins);
     let deadline = Instant::now() + Duration::from_secs(5);
     // The kernel's work queue empties it.
     while verdict(&caller) != 1 {

@@ -1,5 +1,9 @@
 //! What the loader finds of processes that were killed, or of other builds.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use naam_abi::tables::ProgramRef;
 use naam_admission::admit;
 use naam_loader::{Datapath, Hook, Objects, Options};
@@ -67,7 +71,7 @@ fn maps_of_another_shape_are_refused() {
         ("SLOTS", MapType::Array, 128, 65_536),
         ("INTERFACES", MapType::Array, 8, 16),
     ] {
-        let options = Options::instance(&format!("shape_{}", std::process::id()));
+        let options = Options::instance(&naam_testbed::instance());
         let pin = options.pins.join("maps").join(name);
         naam_sys::pin::ensure_bpffs(naam_sys::pin::BPFFS.as_ref()).unwrap();
         std::fs::create_dir_all(pin.parent().unwrap()).unwrap();
@@ -81,5 +85,42 @@ fn maps_of_another_shape_are_refused() {
         let error = opened.unwrap_err().to_string();
         let words = [name, &format!("{max_entries} entries of {value_size} bytes"), "choose another instance name"];
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+}
+
+/// Set in the processes that the test below starts.
+const INSIDE: &str = "NAAM_TEST_KILLED";
+
+/// Of the tests, not of the loader: instances have names that say whose they are.
+#[test]
+fn pins_of_a_killed_process_go_with_the_next() {
+    match std::env::var(INSIDE).as_deref() {
+        Ok("killed") => {
+            let _bench = Bench::new(Hook::Xdp, true);
+            println!("ready");
+            // Until it is killed, or the one that would do it has ended.
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+        }
+        Ok(_) => drop(naam_testbed::instance()),
+        Err(_) => {
+            let own = Bench::new(Hook::Xdp, true);
+            let again = |role| {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args(["--exact", "pins_of_a_killed_process_go_with_the_next", "--nocapture"]);
+                command.env(INSIDE, role).stdin(Stdio::piped()).stdout(Stdio::piped());
+                command.spawn().unwrap()
+            };
+            let mut killed = again("killed");
+            let mut lines = BufReader::new(killed.stdout.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().ends_with("ready")), "it has a bench");
+            let pins = Path::new("/sys/fs/bpf/naam").join(format!("zt{}_0", killed.id()));
+            killed.kill().unwrap();
+            // Nobody else takes it for dead before it is waited for.
+            assert!(pins.join("maps").exists(), "a killed process leaves its pins");
+            killed.wait().unwrap();
+            assert!(again("next").wait_with_output().unwrap().status.success());
+            assert!(!pins.exists(), "{}", pins.display());
+            assert!(own.pins().exists(), "what a live process has stays");
+        }
     }
 }

@@ -1,11 +1,9 @@
 //! The XDP program of a client's interface, packet by packet: what goes to the AF_XDP socket, and
 //! what goes on to the network stack.
 
-use std::path::{Path, PathBuf};
-
 use naam_abi::limits::PORTS;
 use naam_sys::{Program, RunInput};
-use naam_testbed::{DEVICE, HOST_V4, Topology, object};
+use naam_testbed::{DEVICE, HOST_V4, Pins, Topology, object};
 use naam_transport::Target;
 use naam_transport::xsk::{Mode, Setup, XskOptions, XskProgram, XskTransport};
 
@@ -53,29 +51,19 @@ fn ipv6(edit: impl FnOnce(&mut [u8]), payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Removed when dropped, so that a failing test leaves no pins.
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        // There may be none if the test failed early.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn replies_to_the_client_are_redirected_and_nothing_else() {
     let topology = Topology::builder().build().expect("two namespaces and a veth pair");
-    let pins = Pins(Path::new("/sys/fs/bpf").join(format!("naam-xsk-test-{}", std::process::id())));
+    let pins = Pins::new().unwrap();
     let object = object("xsk").unwrap();
     let target = Target::new(HOST_V4.into(), BASE);
-    let options = XskOptions { setup: Setup::Pinned(&pins.0), ..XskOptions::attach(&[]) };
+    let options = XskOptions { setup: Setup::Pinned(pins.path()), ..XskOptions::attach(&[]) };
     let transport = topology.client().run(|| {
-        XskProgram::attach(&object, DEVICE, BASE, Mode::Native).unwrap().pin(&pins.0).unwrap();
+        XskProgram::attach(&object, DEVICE, BASE, Mode::Native).unwrap().pin(pins.path()).unwrap();
         XskTransport::open(target, &options).unwrap()
     });
     let port = transport.as_ref().unwrap().port();
-    let program = Program::open_pinned(&pins.0.join("program")).unwrap();
+    let program = Program::open_pinned(&pins.path().join("program")).unwrap();
     let verdict = |frame: &[u8]| {
         let output = program.test_run(&RunInput { data: frame, ..RunInput::default() }).unwrap();
         output.retval

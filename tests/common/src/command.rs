@@ -32,9 +32,17 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The list of namespaces cannot be read.
+    /// A folder with what processes may have left cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
+        /// Its place.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What a killed process pinned cannot be removed.
+    #[error("cannot remove {}, which a killed test left: {source}", path.display())]
+    Remove {
         /// Its place.
         path: PathBuf,
         /// What the kernel said.

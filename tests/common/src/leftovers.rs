@@ -66,7 +66,8 @@ fn owner(name: &str) -> Option<Pid> {
     (matches!(parts.next(), Some("client" | "host")) && parts.next().is_none()).then(|| Pid::from_raw(pid))?
 }
 
-fn is_alive(pid: Pid) -> bool {
+/// Whether there is such a process.
+pub fn is_alive(pid: Pid) -> bool {
     // Anything but "no such process" means that there is one, if perhaps not ours to signal.
     test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }

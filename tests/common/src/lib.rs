@@ -10,7 +10,7 @@
 //! Neighbours are entered by hand and ARP and ND are off, so that no packet mixes with a test's own; a test of theirs
 //! turns them on by `ip("link set naam0 arp on")`. Nothing leaves the two namespaces. They vanish when [`Topology`] is
 //! dropped and on SIGINT, SIGTERM and SIGHUP; what a killed process left is removed by the next one that makes a
-//! topology.
+//! topology. [`instance`] does the same for what tests pin in bpffs.
 //!
 //! ```no_run
 //! let topology = naam_testbed::Topology::builder().queues(2).build()?;
@@ -27,13 +27,15 @@ mod command;
 mod leftovers;
 mod namespace;
 mod objects;
+mod pins;
 mod signals;
 mod topology;
 
 pub use self::{
     command::Error,
-    leftovers::{remove_leftovers, remove_named},
+    leftovers::{is_alive, remove_leftovers, remove_named},
     namespace::Namespace,
     objects::{object, program},
+    pins::{Pins, instance},
     topology::{Builder, CLIENT_V4, CLIENT_V6, DEVICE, HOST_V4, HOST_V6, Topology},
 };

@@ -9,7 +9,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use naam_testbed::is_alive;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::child::{END_TIME, POLL_INTERVAL};
 
@@ -147,11 +148,6 @@ fn run_of(file: &str) -> Option<Run> {
     let name = file.split_once('.').map_or(file, |(name, _)| name);
     let pid = name.strip_prefix(PREFIX)?.parse().ok().filter(|pid| *pid > 0)?;
     Some(Run { name: name.to_owned(), pid: Pid::from_raw(pid)? })
-}
-
-fn is_alive(pid: Pid) -> bool {
-    // Anything but "no such process" means that there is one, if perhaps not ours to signal.
-    test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
 fn is_kept(name: &str) -> bool {

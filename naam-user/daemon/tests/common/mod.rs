@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use naam_control::protocol::admin::{AdminReply, AdminRequest, HandlerInfo, Object, Status};
@@ -32,7 +31,7 @@ pub struct Instance {
     pub dir: tempfile::TempDir,
     /// First port.
     pub port_base: u16,
-    /// Put before the daemon's command: `nsenter ...`.
+    /// The network namespace that the daemon enters.
     pub enter: Option<PathBuf>,
     /// Where the daemon's BPF objects are.
     pub bpf: PathBuf,
@@ -42,11 +41,9 @@ pub struct Instance {
 impl Instance {
     /// An instance whose configuration ends with `rest`.
     pub fn new(rest: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("d{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix("naam-daemon-").tempdir().expect("temporary directory");
         let instance = Self {
-            name,
+            name: naam_testbed::instance(),
             dir,
             port_base: naam_abi::limits::PORT_BASE,
             enter: None,
@@ -114,15 +111,14 @@ impl Instance {
         fs::set_permissions(&notify, fs::Permissions::from_mode(0o777)).expect("mode");
         ready.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).expect("log");
-        let mut command = match &self.enter {
-            Some(namespace) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net={}", namespace.display())).arg("--").arg(program());
-                command
-            }
-            None => Command::new(program()),
-        };
+        // Of a killed test nothing stays that would go on without its pins.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        if let Some(namespace) = &self.enter {
+            command.arg("nsenter").arg(format!("--net={}", namespace.display())).arg("--");
+        }
         command
+            .arg(program())
             .arg(self.dir.path().join("naam.toml"))
             .arg(&self.bpf)
             .args(args)
