@@ -8,7 +8,7 @@
 //! Both ends share files, so that the client's commands reach the daemon's socket.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,11 +44,10 @@ struct Naam {
 }
 
 impl Naam {
-    fn start(name: &str) -> Self {
+    fn start() -> Self {
         let topology = Topology::builder().build().expect("two namespaces and a veth pair");
         let dir = tempfile::tempdir().unwrap();
-        // Names of instances are short.
-        let instance = format!("t{}{name}", std::process::id() % 100_000);
+        let instance = naam_testbed::instance();
         let config =
             format!("instance = \"{instance}\"\n[control]\nsocket = {:?}\n{CONFIG}", dir.path().join("socket"));
         fs::write(dir.path().join("naam.toml"), config).unwrap();
@@ -126,8 +125,8 @@ impl Drop for Naam {
 }
 
 /// From a daemon without interfaces to a measured store, at one hook.
-fn everything_at(hook: &str, name: &str) {
-    let naam = Naam::start(name);
+fn everything_at(hook: &str) {
+    let naam = Naam::start();
     let attached = naam.json(&format!("attach {DEVICE} --hook {hook}"));
     assert!(attached["hook"].as_str().unwrap().starts_with(hook), "{attached}");
 
@@ -145,6 +144,8 @@ fn everything_at(hook: &str, name: &str) {
     assert_eq!((&udp["reply_hex"], &udp["transport"], &udp["site"]), (&"00ff".into(), &"udp".into(), &"host".into()));
     assert!(udp["steps"] == 1 && udp["rtt_us"].as_f64().unwrap() > 0.0, "{udp}");
     naam.ok(&format!("xsk detach {DEVICE} --pins {pins}"));
+    let all = fs::read_dir("/sys/fs/bpf/naam-xsk");
+    assert!(all.map_or(true, |mut pins| pins.next().is_some()), "an empty folder goes");
     assert_eq!(naam.json("handler replace --app demo --builtin echo")["version"], 2);
     assert_eq!(naam.json("call echo --app demo --text again")["reply_text"], "again");
 
@@ -201,17 +202,17 @@ fn everything_at(hook: &str, name: &str) {
 
 #[test]
 fn everything_works_at_xdp() {
-    everything_at("xdp", "x");
+    everything_at("xdp");
 }
 
 #[test]
 fn everything_works_at_tc() {
-    everything_at("tc", "t");
+    everything_at("tc");
 }
 
 #[test]
 fn a_daemon_takes_over_what_its_predecessor_left() {
-    let mut naam = Naam::start("a");
+    let mut naam = Naam::start();
     naam.ok(&format!("attach {DEVICE} --hook xdp"));
     naam.ok("store format --app kv");
     naam.ok("store set --app kv colour blue");
@@ -226,7 +227,7 @@ fn a_daemon_takes_over_what_its_predecessor_left() {
 
 #[test]
 fn regions_are_reached_by_one_sided_operations() {
-    let naam = Naam::start("o");
+    let naam = Naam::start();
     naam.ok(&format!("attach {DEVICE} --hook xdp"));
     let (code, text) = naam.code("call read --app kv --region store");
     assert!(code == Some(1) && text.contains("naam handler onesided"), "{text}");
@@ -252,7 +253,7 @@ fn regions_are_reached_by_one_sided_operations() {
 /// The same function, run by the host's kernel and by the client's engine.
 #[test]
 fn calls_run_where_they_are_told() {
-    let naam = Naam::start("s");
+    let naam = Naam::start();
     naam.ok(&format!("attach {DEVICE} --hook tc"));
     naam.ok("app add demo");
     naam.ok("region create demo links 2MiB");
@@ -277,7 +278,7 @@ fn calls_run_where_they_are_told() {
 
 #[test]
 fn failures_have_exit_codes_and_reasons() {
-    let naam = Naam::start("f");
+    let naam = Naam::start();
     let (code, text) = naam.code("status --socket /nowhere/socket");
     assert!(code == Some(3) && text.contains("naam serve"), "{text}");
     let (code, text) = naam.code("call mica_get --text x --timeout-ms 100 --transport udp");
@@ -293,13 +294,19 @@ fn failures_have_exit_codes_and_reasons() {
     let error: Value = serde_json::from_str(&text).unwrap();
     assert!(code == Some(1) && error["error"]["cause"].as_str().unwrap().contains("not-elf"), "{text}");
     assert_eq!(naam.run(&format!("check {}", not_elf.display())).status.code(), Some(4));
+    // What a killed check left goes with the next one.
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let pins = Path::new("/sys/fs/bpf/naam").join(format!("check-{}", dead.id()));
+    fs::create_dir_all(pins.join("maps")).unwrap();
     assert_eq!(naam.run("check --builtin mica_set --kernel").status.code(), Some(0));
+    assert!(!pins.exists());
     assert_eq!(naam.code("bench ycsb --workload Q").0, Some(2));
 }
 
 #[test]
 fn a_tree_is_loaded_by_its_owner_and_read_over_the_network() {
-    let naam = Naam::start("b");
+    let naam = Naam::start();
     naam.ok(&format!("attach {DEVICE} --hook xdp"));
     naam.ok("app add sorted");
     naam.ok("region create sorted tree 16MiB");

@@ -3,7 +3,7 @@
 //! Offline by NAAM's own audit; with `--kernel` the verifier is asked as well, by loading the
 //! spliced handler under pins of its own that go away again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use naam_abi::limits::{BUILTIN_FUNCTIONS, STEPS_MAX};
@@ -11,12 +11,17 @@ use naam_admission::{Report, admit, explain};
 use naam_loader::datapath::remove_pins;
 use naam_loader::{Datapath, Handler, Hook, LoaderError, Options};
 use naam_sys::program::Log;
+use rustix::io::Errno;
+use rustix::process::{Pid, getpid, test_kill_process};
 use serde::Serialize;
 
 use super::handler::Source;
 use crate::failure::Verdict;
 use crate::objects;
 use crate::output::Output;
+
+/// Begins the names of checks' instances, before a process id; no other instance's name has a hyphen.
+const INSTANCE: &str = "check-";
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -111,9 +116,33 @@ impl Drop for Pins {
     }
 }
 
+/// Removes the pins of checks that were killed, one with our process id among them.
+fn remove_of_killed(instances: &Path) -> anyhow::Result<()> {
+    // Without the folder there are none.
+    for entry in std::fs::read_dir(instances).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(checker).is_some_and(|pid| pid == getpid() || !is_alive(pid)) {
+            remove_pins(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The process whose check an instance is.
+fn checker(instance: &str) -> Option<Pid> {
+    Pid::from_raw(instance.strip_prefix(INSTANCE)?.parse().ok().filter(|pid| *pid > 0)?)
+}
+
+fn is_alive(pid: Pid) -> bool {
+    // Anything but "no such process" means that there is one.
+    test_kill_process(pid) != Err(Errno::SRCH)
+}
+
 fn ask_kernel(bytes: &[u8], log: bool) -> anyhow::Result<KernelReport> {
     let admitted = admit(bytes)?;
-    let options = Options::instance(&format!("check-{}", std::process::id()));
+    let options = Options::instance(&format!("{INSTANCE}{}", std::process::id()));
+    if let Some(instances) = options.pins.parent() {
+        remove_of_killed(instances)?;
+    }
     let _pins = Pins(options.pins.clone());
     let datapath = Datapath::open(&options, objects::datapath())?;
     let handler = Handler {
@@ -162,6 +191,15 @@ mod tests {
         assert_eq!((&json["object"], &json["admitted"]["name"]), (&"x.o".into(), &"counter".into()));
         assert_eq!(json["admitted"]["writes"], true);
         assert!(text(&checked, false).starts_with("admitted     x.o\nhandler      counter\n"));
+    }
+
+    #[test]
+    fn only_checks_are_checkers() {
+        assert_eq!(checker("check-4711"), Pid::from_raw(4711));
+        for name in ["check", "check-", "check-0", "check--1", "check-1x", "host"] {
+            assert_eq!(checker(name), None, "{name}");
+        }
+        assert!(is_alive(getpid()));
     }
 
     #[test]

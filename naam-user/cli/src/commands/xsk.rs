@@ -79,6 +79,10 @@ impl Command {
                     Failure::new("remove", format!("the pins in {}", pins.display()), error)
                         .way_out("naam xsk attach makes them; --pins names another folder")
                 })?;
+                if pins.parent() == Some(Path::new(PINS)) {
+                    // The folder of all of them stays as long as another interface has a folder in it.
+                    let _ = std::fs::remove_dir(PINS);
+                }
                 output.done(&format!("{} is as before", place.interface))
             }
         }
