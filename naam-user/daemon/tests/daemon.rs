@@ -19,11 +19,7 @@ const OK: u16 = Status::Ok as u16;
 
 #[test]
 fn serves_what_the_configuration_says() {
-    if !root("serves_what_the_configuration_says") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("serves_what_the_configuration_says") else { return };
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
     let functions: Vec<_> = grant.functions.iter().map(|f| (f.name.as_str(), f.id, f.version, f.writes)).collect();
     assert_eq!(functions, [("echo", ECHO, 1, false), ("counter", COUNTER, 1, true)]);
@@ -55,13 +51,9 @@ fn serves_what_the_configuration_says() {
 
 #[test]
 fn capabilities_are_given_up() {
-    if !root("capabilities_are_given_up") {
-        return;
-    }
     // CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF.
     const KEPT: u64 = 1 << 12 | 1 << 38 | 1 << 39;
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("capabilities_are_given_up") else { return };
     // Work that takes a thread of its own, so that such a thread is looked at as well.
     instance.done(AdminRequest::RegionDump { app: name("kv"), region: name("store"), offset: 0, len: 64 });
     let mut threads = 0;
@@ -84,11 +76,7 @@ fn capabilities_are_given_up() {
 
 #[test]
 fn killed_daemon_is_succeeded_without_a_gap() {
-    if !root("killed_daemon_is_succeeded_without_a_gap") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("killed_daemon_is_succeeded_without_a_gap") else { return };
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
     let closed = instance.client().open_session(name("kv"), vec![]).unwrap();
     instance.client().close_session(closed.key).unwrap();
@@ -119,11 +107,9 @@ fn killed_daemon_is_succeeded_without_a_gap() {
 
 #[test]
 fn handler_objects_are_handed_out_to_sessions_by_their_hash() {
-    if !root("handler_objects_are_handed_out_to_sessions_by_their_hash") {
+    let Some(mut instance) = Instance::served("handler_objects_are_handed_out_to_sessions_by_their_hash") else {
         return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    };
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
     let listed = |grant: &SessionGrant, function: &str| {
         let listed = grant.functions.iter().find(|listed| listed.name.as_str() == function).unwrap();
@@ -151,11 +137,7 @@ fn handler_objects_are_handed_out_to_sessions_by_their_hash() {
 
 #[test]
 fn without_its_state_file_a_daemon_loads_again() {
-    if !root("without_its_state_file_a_daemon_loads_again") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("without_its_state_file_a_daemon_loads_again") else { return };
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
     let session = grant.key.session;
     instance.door().add(session, 0, 1, 5);
@@ -173,11 +155,7 @@ fn without_its_state_file_a_daemon_loads_again() {
 
 #[test]
 fn another_build_replaces_programs_and_keeps_memory() {
-    if !root("another_build_replaces_programs_and_keeps_memory") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("another_build_replaces_programs_and_keeps_memory") else { return };
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
     let session = grant.key.session;
     instance.door().add(session, 0, 1, 5);
@@ -203,11 +181,7 @@ fn another_build_replaces_programs_and_keeps_memory() {
 
 #[test]
 fn replaced_version_serves_until_it_is_drained() {
-    if !root("replaced_version_serves_until_it_is_drained") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("replaced_version_serves_until_it_is_drained") else { return };
     let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
     let door = instance.door();
     let replaced = instance.replace("echo");
@@ -234,11 +208,7 @@ fn replaced_version_serves_until_it_is_drained() {
 /// The kernel takes its time to verify a handler; nobody else waits for it.
 #[test]
 fn others_are_served_while_a_handler_is_verified() {
-    if !root("others_are_served_while_a_handler_is_verified") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("others_are_served_while_a_handler_is_verified") else { return };
     let grant = instance.client().open_session(name("kv"), vec![]).unwrap();
     let load = |id| AdminRequest::HandlerLoad {
         app: name("kv"),
@@ -338,11 +308,7 @@ fn apps_made_at_run_time_are_like_configured_ones() {
 
 #[test]
 fn rights_are_granted_by_region_and_kept_apart() {
-    if !root("rights_are_granted_by_region_and_kept_apart") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("rights_are_granted_by_region_and_kept_apart") else { return };
     let read = Rights { read: true, ..Rights::NONE };
     let wanted = RegionRights { region: name("store"), handler: read, raw: Rights::NONE };
     let grant = instance.client().open_session(name("kv"), vec![wanted.clone()]).unwrap();
@@ -357,11 +323,7 @@ fn rights_are_granted_by_region_and_kept_apart() {
 
 #[test]
 fn regions_are_saved_restored_and_shown() {
-    if !root("regions_are_saved_restored_and_shown") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("regions_are_saved_restored_and_shown") else { return };
     let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
     let door = instance.door();
     door.add(session, 0, 1, 0x41);
@@ -388,11 +350,10 @@ fn regions_are_saved_restored_and_shown() {
 /// As a daemon leaves it that was killed while it restored.
 #[test]
 fn interrupted_restore_keeps_clients_away_until_it_is_mended_or_accepted() {
-    if !root("interrupted_restore_keeps_clients_away_until_it_is_mended_or_accepted") {
+    let Some(mut instance) = Instance::served("interrupted_restore_keeps_clients_away_until_it_is_mended_or_accepted")
+    else {
         return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    };
     let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
     let (app, region, path) = (name("kv"), name("store"), instance.dir.path().join("snapshot"));
     instance.done(AdminRequest::RegionSave { app: app.clone(), region: region.clone(), path: path.clone() });
@@ -439,11 +400,7 @@ fn interrupted_removal_of_a_region_moves_no_rights() {
 
 #[test]
 fn configuration_that_cannot_be_served_names_its_key() {
-    if !root("configuration_that_cannot_be_served_names_its_key") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("configuration_that_cannot_be_served_names_its_key") else { return };
     let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
     instance.kill();
     let garbage = instance.dir.path().join("garbage.o");
@@ -473,11 +430,7 @@ fn configuration_that_cannot_be_served_names_its_key() {
 
 #[test]
 fn half_done_work_of_a_killed_daemon_is_cleaned_up() {
-    if !root("half_done_work_of_a_killed_daemon_is_cleaned_up") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("half_done_work_of_a_killed_daemon_is_cleaned_up") else { return };
     instance.kill();
     let pins = instance.pins();
     let program = naam_sys::Program::open_pinned(&pins.join("functions/app3_fn16_v1_xdp")).unwrap();
@@ -495,11 +448,7 @@ fn half_done_work_of_a_killed_daemon_is_cleaned_up() {
 
 #[test]
 fn a_second_daemon_is_kept_away() {
-    if !root("a_second_daemon_is_kept_away") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("a_second_daemon_is_kept_away") else { return };
     let first = instance.pid();
     let mut second = Instance::kv();
     let text = fs::read_to_string(second.dir.path().join("naam.toml")).unwrap();
@@ -514,11 +463,7 @@ fn a_second_daemon_is_kept_away() {
 
 #[test]
 fn the_end_leaves_the_datapath_unless_told_otherwise() {
-    if !root("the_end_leaves_the_datapath_unless_told_otherwise") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(mut instance) = Instance::served("the_end_leaves_the_datapath_unless_told_otherwise") else { return };
     let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
     let door = instance.door();
     assert!(instance.terminate().success());

@@ -24,14 +24,17 @@ struct Net {
 }
 
 impl Net {
-    /// A daemon in the host namespace that serves `naam0`.
-    fn start() -> Self {
+    /// A daemon in the host namespace that serves `naam0`; none, and the test is skipped, without root.
+    fn start(test: &str) -> Option<Self> {
+        if !root(test) {
+            return None;
+        }
         let topology = Topology::builder().build().expect("two namespaces and a veth pair");
         let mut instance = Instance::kv();
         instance.enter = Some(topology.host().path());
         instance.configure(&format!("[[interface]]\nname = \"{DEVICE}\"\nhook = \"tc\"\n{}", instance.kv_app()));
         instance.start();
-        Self { topology, instance }
+        Some(Self { topology, instance })
     }
 
     fn socket(&self) -> Client {
@@ -73,10 +76,7 @@ impl Client {
 
 #[test]
 fn replace_under_load_loses_nothing() {
-    if !root("replace_under_load_loses_nothing") {
-        return;
-    }
-    let net = Net::start();
+    let Some(net) = Net::start("replace_under_load_loses_nothing") else { return };
     let (session, mut client) = (net.session(), net.socket());
     let (calls, versions) = std::thread::scope(|scope| {
         let caller = scope.spawn(move || {
@@ -105,10 +105,7 @@ fn replace_under_load_loses_nothing() {
 
 #[test]
 fn killed_daemon_is_not_missed_on_the_wire() {
-    if !root("killed_daemon_is_not_missed_on_the_wire") {
-        return;
-    }
-    let mut net = Net::start();
+    let Some(mut net) = Net::start("killed_daemon_is_not_missed_on_the_wire") else { return };
     let (session, mut client) = (net.session(), net.socket());
     assert_eq!(net.instance.status().attachments[0].hook, AttachedHook::Tc);
     let mut serve = |instance: &Instance| {
@@ -147,10 +144,7 @@ fn killed_daemon_is_not_missed_on_the_wire() {
 
 #[test]
 fn an_interface_made_again_is_attached_to_again() {
-    if !root("an_interface_made_again_is_attached_to_again") {
-        return;
-    }
-    let net = Net::start();
+    let Some(net) = Net::start("an_interface_made_again_is_attached_to_again") else { return };
     let ifindex = || net.instance.status().attachments.first().map(|attached| attached.ifindex);
     let before = ifindex();
     net.topology.host().ip(&format!("link del {DEVICE}")).unwrap();
@@ -167,10 +161,7 @@ fn an_interface_made_again_is_attached_to_again() {
 
 #[test]
 fn cold_events_are_logged_and_a_flood_is_not() {
-    if !root("cold_events_are_logged_and_a_flood_is_not") {
-        return;
-    }
-    let net = Net::start();
+    let Some(net) = Net::start("cold_events_are_logged_and_a_flood_is_not") else { return };
     let (session, client) = (net.session(), net.socket());
     let messages = vec![Message::new(1, b"hello", 5)];
     let request = Request { app: APP, function: ECHO, handler: 0, shard: 5, session, messages };

@@ -80,11 +80,9 @@ fn apps_get_them_by_configuration_with_the_raw_rights_it_allows() {
 
 #[test]
 fn apps_get_them_on_request_bound_to_the_regions_of_the_moment() {
-    if !root("apps_get_them_on_request_bound_to_the_regions_of_the_moment") {
+    let Some(mut instance) = Instance::served("apps_get_them_on_request_bound_to_the_regions_of_the_moment") else {
         return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    };
     let serve = AdminRequest::HandlerOnesided { app: name("kv") };
     let session = instance.client().open_session(name("kv"), raw("store", Rights::ALL)).unwrap().key.session;
     let door = instance.door();

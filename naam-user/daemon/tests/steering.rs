@@ -12,11 +12,7 @@ const OK: u16 = Status::Ok as u16;
 
 #[test]
 fn shards_are_moved_and_brought_home() {
-    if !root("shards_are_moved_and_brought_home") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("shards_are_moved_and_brought_home") else { return };
     let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
     let door = instance.door();
     let show = || match instance.done(AdminRequest::SteerShow { app: name("kv") }) {
@@ -62,11 +58,7 @@ fn shards_begin_where_the_configuration_says() {
 /// Clients that run handlers themselves hear of another version, or of none, by the epoch.
 #[test]
 fn replaced_and_unloaded_handlers_move_all_epochs() {
-    if !root("replaced_and_unloaded_handlers_move_all_epochs") {
-        return;
-    }
-    let mut instance = Instance::kv();
-    instance.start();
+    let Some(instance) = Instance::served("replaced_and_unloaded_handlers_move_all_epochs") else { return };
     instance.done(AdminRequest::SteerSet { app: name("kv"), shards: vec![5], site: Site::Client, lease_ms: Some(250) });
     let show = || match instance.done(AdminRequest::SteerShow { app: name("kv") }) {
         AdminReply::Steering(placements) => placements,

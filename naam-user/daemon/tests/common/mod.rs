@@ -61,6 +61,16 @@ impl Instance {
         instance
     }
 
+    /// An instance with app `kv` whose daemon is ready; none, and the test is skipped, without root.
+    pub fn served(test: &str) -> Option<Self> {
+        if !root(test) {
+            return None;
+        }
+        let mut instance = Self::kv();
+        instance.start();
+        Some(instance)
+    }
+
     /// The configuration of app `kv`.
     pub fn kv_app(&self) -> String {
         let app = "[[app]]\nname = \"kv\"\nid = 3\n[[app.region]]\nname = \"store\"\nsize = \"2 MiB\"\n";
