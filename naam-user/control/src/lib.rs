@@ -21,6 +21,7 @@
 //! | [`sessions`] | session numbers, leases, tickets |
 //! | [`config`] | the daemon's configuration file |
 //! | [`limits`] | every bound of the above |
+//! | [`lock`] | what keeps a second daemon away |
 //!
 //! # Who may do what
 //! Administration is for root, the daemon's own user, and the members of the socket's group, as the
@@ -33,6 +34,7 @@ pub mod config;
 mod error;
 pub mod limits;
 mod line;
+pub mod lock;
 pub mod names;
 pub mod protocol;
 pub mod server;

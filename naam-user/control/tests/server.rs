@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread::JoinHandle;
@@ -352,6 +352,58 @@ fn dead_daemons_socket_is_replaced() {
     assert!(!socket.exists());
     let error = Server::bind(config(dir.path().join("no/control.sock"), Limits::default())).unwrap_err();
     assert_eq!(error.way_out.as_deref(), Some("create its directory first"));
+}
+
+#[test]
+fn what_is_not_ours_is_neither_replaced_nor_removed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("file"), "somebody's").unwrap();
+    drop(UnixListener::bind(path("dead")).unwrap());
+    std::os::unix::fs::symlink(path("dead"), path("link")).unwrap();
+    let _stream = UnixListener::bind(path("stream")).unwrap();
+    let _datagram = UnixDatagram::bind(path("datagram")).unwrap();
+    // Also what stands at the name that the socket has before it is given its own.
+    std::fs::write(path("free.new"), "somebody's").unwrap();
+    for (name, cause) in [
+        ("file", "no socket"),
+        ("link", "no socket"),
+        ("stream", "another program"),
+        ("datagram", "another program"),
+        ("free", "no socket"),
+    ] {
+        let error = Server::bind(config(path(name), Limits::default())).unwrap_err();
+        assert!(error.cause.contains(cause) && error.way_out.is_some(), "{name}: {error}");
+    }
+    assert_eq!([path("file"), path("free.new")].map(|path| std::fs::read(path).unwrap()), [b"somebody's"; 2]);
+    assert!(path("link").is_symlink() && path("dead").exists() && path("datagram").exists());
+    assert!(UnixStream::connect(path("stream")).is_ok());
+
+    // What has taken the socket's place since belongs to somebody else.
+    let server = Server::bind(config(path("mine"), Limits::default())).unwrap();
+    std::fs::remove_file(path("mine")).unwrap();
+    std::fs::write(path("mine"), "somebody's").unwrap();
+    drop(server);
+    assert!(path("mine").exists());
+}
+
+/// Who was killed holds its locks until its memory is gone.
+#[test]
+fn a_daemon_that_is_just_ending_is_waited_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let ending = Server::bind(config(socket.clone(), Limits::default())).unwrap();
+    let end = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(ending);
+    });
+    let next = Server::bind(config(socket.clone(), Limits::default()));
+    end.join().unwrap();
+    drop(next.unwrap());
 }
 
 #[test]

@@ -80,10 +80,12 @@ impl PinLock {
     /// Takes the lock on the directory of pins, which exists.
     pub fn take(pins: &Path) -> Result<Self, ServeError> {
         let directory = File::open(pins).map_err(ServeError::file("open", pins))?;
-        match directory.try_lock() {
+        match naam_control::lock::take(&directory, &pins.display()) {
             Ok(()) => Ok(Self { _directory: directory }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(ServeError::Served { pins: pins.to_owned() }),
-            Err(std::fs::TryLockError::Error(source)) => Err(ServeError::file("lock", pins)(source)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(ServeError::Served { pins: pins.to_owned() })
+            }
+            Err(source) => Err(ServeError::file("lock", pins)(source)),
         }
     }
 }
