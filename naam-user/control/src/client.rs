@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::line::to_line;
+use crate::protocol::rdma::{RdmaEndpoint, RdmaGrant};
 use crate::protocol::session::{RegionRights, SessionGrant, SessionKey};
 use crate::protocol::{
     AdminReply, AdminRequest, Answer, Call, Greeting, Hello, Reply, Request, SessionReply, SessionRequest, VERSION,
@@ -151,6 +152,14 @@ impl ControlClient {
     pub fn fetch_object(&mut self, key: SessionKey, sha256: &str) -> Result<Vec<u8>, ClientError> {
         match self.session(SessionRequest::Object { key, sha256: sha256.to_owned() })? {
             SessionReply::Object { bytes } => Ok(bytes),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Has home connect a queue pair of the session to `endpoint`; returns home's end and what can be reached by it.
+    pub fn connect_rdma(&mut self, key: SessionKey, endpoint: RdmaEndpoint) -> Result<RdmaGrant, ClientError> {
+        match self.session(SessionRequest::Rdma { key, endpoint })? {
+            SessionReply::Rdma(grant) => Ok(*grant),
             other => Err(self.unexpected(&other)),
         }
     }

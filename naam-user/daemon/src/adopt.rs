@@ -135,6 +135,8 @@ pub fn set_up(
         sessions: Sessions::new(),
         ticket_key: Key { k0, k1 },
         lease: config.control.lease,
+        // Once rights have been given up: files of RDMA are of use only to who opened them.
+        rdma: None,
         interfaces: Vec::new(),
         configured_interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
         drains: Vec::new(),

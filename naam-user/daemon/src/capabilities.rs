@@ -127,6 +127,12 @@ pub fn lift_memory_lock() {
     }
 }
 
+/// Bytes that this process may lock; none: without limit.
+pub fn memory_lock() -> Option<u64> {
+    let privileged = caps::has_cap(None, CapSet::Effective, Capability::CAP_IPC_LOCK).unwrap_or(false);
+    getrlimit(Resource::Memlock).current.filter(|_| !privileged)
+}
+
 /// Descriptors for everything but connections over TCP: regions, tables, links, programs, the unix socket.
 const OWN_FILES: u64 = 256;
 

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use naam_control::protocol::admin::{HandlerInfo, Status};
+use naam_control::protocol::rdma::RdmaEndpoint;
+use naam_control::protocol::session::{SessionKey, SessionReply, SessionRequest};
 use naam_control::protocol::{AdminReply, AdminRequest, Reply, Request};
 use naam_control::{ControlError, Name, Peer, ProgressSink, Service};
 use naam_region::Regions;
@@ -14,6 +16,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::capabilities;
 use crate::functions::{Candidate, Load};
 use crate::host::Host;
+use crate::rdma::Rdma;
 use crate::regions::{self, SETTLE_TIME, Work};
 
 /// Time between two looks at what is due.
@@ -26,13 +29,15 @@ pub struct Daemon {
     host: Rc<RefCell<Host>>,
     /// Held by a request that changes apps, functions or regions: one at a time.
     changes: Mutex<()>,
+    /// Held while a queue pair is connected: sessions that register the same regions do so once.
+    connecting: Mutex<()>,
     shutdown: Notify,
 }
 
 impl Daemon {
     /// A daemon of this host.
     pub fn new(host: Rc<RefCell<Host>>) -> Self {
-        Self { host, changes: Mutex::new(()), shutdown: Notify::new() }
+        Self { host, changes: Mutex::new(()), connecting: Mutex::new(()), shutdown: Notify::new() }
     }
 
     /// Ready when an administrator has asked for the end.
@@ -190,6 +195,36 @@ impl Daemon {
         restored
     }
 
+    async fn serve_session(&self, peer: &Peer, request: SessionRequest) -> Result<SessionReply, ControlError> {
+        match request {
+            SessionRequest::Open { app, rights } => self.host.borrow_mut().open_session(peer, &app, &rights),
+            SessionRequest::Renew(key) => self.host.borrow_mut().renew_session(key),
+            SessionRequest::Close(key) => self.host.borrow_mut().close_session(key),
+            SessionRequest::Object { key, sha256 } => self.host.borrow().hand_out(key, &sha256),
+            SessionRequest::Rdma { key, endpoint } => {
+                let connected = self.connect_rdma(peer, key, endpoint).await;
+                if let (Err(_), Some(rdma)) = (&connected, &mut self.host.borrow_mut().rdma) {
+                    rdma.refuse();
+                }
+                connected
+            }
+        }
+    }
+
+    /// Registers what the session may reach, unless another session's registration serves, and connects its queue pair.
+    async fn connect_rdma(
+        &self,
+        peer: &Peer,
+        key: SessionKey,
+        endpoint: RdmaEndpoint,
+    ) -> Result<SessionReply, ControlError> {
+        let _alone = self.connecting.lock().await;
+        let plan = self.host.borrow().plan_rdma(peer, key, endpoint)?;
+        let (connection, grant) = blocking(move || plan.run()).await?;
+        self.host.borrow_mut().add_rdma(key, connection)?;
+        Ok(SessionReply::Rdma(Box::new(grant)))
+    }
+
     fn regions(&self) -> Regions {
         self.host.borrow().regions.clone()
     }
@@ -206,6 +241,7 @@ impl Daemon {
             attachments: host.interfaces.clone(),
             apps: host.list_apps(),
             capabilities: capabilities::effective().unwrap_or_default(),
+            rdma: host.rdma.as_ref().map(Rdma::status),
         }
     }
 }
@@ -214,7 +250,7 @@ impl Service for Daemon {
     async fn handle(&self, peer: &Peer, request: Request, progress: ProgressSink) -> Result<Reply, ControlError> {
         match request {
             Request::Admin(request) => self.administer(request, progress).await.map(Reply::Admin),
-            Request::Session(request) => self.host.borrow_mut().session_request(peer, request).map(Reply::Session),
+            Request::Session(request) => self.serve_session(peer, request).await.map(Reply::Session),
         }
     }
 }

@@ -4,12 +4,14 @@ use naam_abi::stats::{DROP_NAMES, Drop};
 use naam_control::protocol::admin::AttachedHook;
 use naam_control::protocol::inspect::{Finding, Verdict};
 
+use crate::capabilities;
 use crate::host::Host;
 
 impl Host {
     /// Looks at what commonly goes wrong.
     pub fn examine(&mut self) -> Vec<Finding> {
         let mut findings = vec![self.examine_interfaces(), self.examine_functions(), self.examine_sessions()];
+        findings.extend(self.examine_rdma());
         findings.extend(self.examine_drops());
         findings
     }
@@ -60,6 +62,31 @@ impl Host {
             return finding("sessions", Verdict::Warning, detail).way_out("limit apps by `sessions_max`");
         }
         finding("sessions", Verdict::Good, format!("{open} of {most} in use"))
+    }
+
+    fn examine_rdma(&self) -> Option<Finding> {
+        let status = self.rdma.as_ref()?.status();
+        let name = format!("{}, port {}", status.device, status.port);
+        if let Some(away) = status.away {
+            let detail = format!("{name} serves nobody: {away}; clients go by datagrams");
+            return Some(
+                finding("rdma", Verdict::Warning, detail)
+                    .way_out("`rdma link` shows it; it is taken up again once there"),
+            );
+        }
+        let regions = self.apps.values().flat_map(|app| &app.regions);
+        let largest = regions.map(naam_region::Region::bytes).max().unwrap_or(0);
+        if let Some(limit) = capabilities::memory_lock().filter(|limit| *limit < largest) {
+            let detail =
+                format!("{name}: at most {} KiB may be locked, the largest region has {}", limit >> 10, largest >> 10);
+            return Some(finding("rdma", Verdict::Bad, detail).way_out(
+                "LimitMEMLOCK=infinity in the unit (ulimit -l unlimited), or ipc_lock in `daemon.capabilities`",
+            ));
+        }
+        let (connections, registered) = (status.connections, status.registered_bytes >> 10);
+        let detail =
+            format!("{name}: {connections} queue pairs, {registered} KiB registered, {} broken", status.broken);
+        Some(finding("rdma", Verdict::Good, detail))
     }
 
     fn examine_drops(&self) -> Vec<Finding> {

@@ -45,6 +45,9 @@ pub enum ServeError {
         /// The cause.
         source: io::Error,
     },
+    /// The RDMA device that the configuration names.
+    #[error(transparent)]
+    Rdma(#[from] naam_verbs::Error),
     /// Privileges could not be given up.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),

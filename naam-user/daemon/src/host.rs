@@ -14,6 +14,7 @@ use naam_region::{Region, Regions};
 
 use crate::functions::{Builtins, Drain};
 use crate::kernel_log::KernelLog;
+use crate::rdma::Rdma;
 use crate::state::{AppState, FunctionState, State, StateDir};
 
 /// An instance.
@@ -41,6 +42,8 @@ pub struct Host {
     pub ticket_key: Key,
     /// How long a session lives without renewal.
     pub lease: Duration,
+    /// The RDMA device, if one was configured.
+    pub rdma: Option<Rdma>,
     /// Interfaces served.
     pub interfaces: Vec<Attachment>,
     /// Interfaces that the configuration names.
@@ -167,6 +170,9 @@ impl Host {
         self.kernel_log.forward();
         self.expire_sessions();
         self.end_drains();
+        if let Some(rdma) = &mut self.rdma {
+            rdma.keep_house();
+        }
         if self.looked.elapsed() >= INTERFACE_LOOKS {
             self.looked = Instant::now();
             self.follow_interfaces();

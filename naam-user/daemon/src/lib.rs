@@ -22,6 +22,7 @@
 //! | `host` | what the instance consists of; one thread owns it |
 //! | `adopt` | start: what the configuration wants, what the kernel still has, what is left to do |
 //! | `apps`, `functions`, `regions`, `sessions`, `steering`, `interfaces` | the parts of a host |
+//! | `rdma` | regions as memory regions of a device, a queue pair a session |
 //! | `state` | what the next daemon must know, beside the socket |
 //! | `folder` | a directory in which a privileged process follows no link |
 //! | `inspect`, `doctor` | what the kernel holds, what is wrong |
@@ -53,6 +54,7 @@ mod inspect;
 mod interfaces;
 mod kernel_log;
 mod notify;
+mod rdma;
 mod regions;
 pub mod serve;
 mod sessions;

@@ -67,6 +67,10 @@ impl Host {
             return Err(failed("remove", app, region, "a region of the app is being restored"));
         }
         let id = found.id;
+        // Nobody reaches it by RDMA any more, nor a later one by the place that it had.
+        if let Some(rdma) = &mut self.rdma {
+            rdma.close(id, place);
+        }
         self.regions.remove(app.as_str(), region.as_str()).map_err(|error| failed("remove", app, region, error))?;
         self.remove_rights(id, place);
         self.app_mut("remove a region of", app)?.regions.remove(place);

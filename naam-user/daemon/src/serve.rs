@@ -18,6 +18,7 @@ use crate::daemon::Daemon;
 use crate::error::ServeError;
 use crate::functions::Builtins;
 use crate::notify::notify;
+use crate::rdma::Rdma;
 
 /// Time that work on other threads has to end after the last answer.
 const STOP_TIME: Duration = Duration::from_secs(2);
@@ -71,7 +72,9 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         })?;
         (server, Signals::install()?)
     };
-    let (host, lock) = adopt::set_up(&config, account.as_ref().map(Account::uid), &entry, &shell, builtins)?;
+    // Before anything is touched: whether it is there.
+    config.rdma.as_ref().map(Rdma::open).transpose()?;
+    let (mut host, lock) = adopt::set_up(&config, account.as_ref().map(Account::uid), &entry, &shell, builtins)?;
     let pins = host.datapath.pins().to_owned();
     let state_dir = host.state.path().to_owned();
     if let Some(account) = &account {
@@ -80,6 +83,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         }
     }
     capabilities::reduce(&config.daemon.capabilities, account.as_ref(), &[&pins, &state_dir])?;
+    host.rdma = config.rdma.as_ref().map(Rdma::open).transpose()?;
     log_start(&config.instance, &config.control.socket, server.tcp_address());
 
     let host = Rc::new(RefCell::new(host));
@@ -97,6 +101,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         server.run(Rc::clone(&daemon), stop).await;
     });
     runtime.shutdown_timeout(STOP_TIME);
+    host.borrow_mut().rdma = None;
     if detach_on_exit {
         drop(daemon);
         naam_loader::datapath::remove_pins(&pins)?;

@@ -4,7 +4,7 @@ use naam_abi::limits::{REGIONS_MAX, SHARDS_MAX, SLOTS_MAX};
 use naam_abi::siphash::PUBLIC_KEY;
 use naam_abi::tables::SessionEntry;
 use naam_control::protocol::session::{
-    GrantedRegion, RegionRights, Rights, SessionGrant, SessionKey, SessionReply, SessionRequest, Tag,
+    GrantedRegion, RegionRights, Rights, SessionGrant, SessionKey, SessionReply, Tag,
 };
 use naam_control::sessions::{GENERATION_MAX, SessionError, generation};
 use naam_control::{ControlError, Name, Peer};
@@ -15,42 +15,47 @@ use crate::host::{App, Host};
 const PUBLIC_KEY_ID: u8 = 0;
 
 impl Host {
-    /// Serves a client's request.
-    pub fn session_request(&mut self, peer: &Peer, request: SessionRequest) -> Result<SessionReply, ControlError> {
-        let (now, lease) = (self.now_ms(), self.lease_ms());
-        let object = |key: SessionKey| format!("session {}", key.session);
-        match request {
-            SessionRequest::Open { app, rights } => {
-                self.open_session(peer, &app, &rights).map(|grant| SessionReply::Opened(Box::new(grant)))
-            }
-            SessionRequest::Renew(key) => {
-                let renewed = self.sessions.renew(key.session, key.ticket, now, lease);
-                renewed.map_err(|error| ControlError::new("renew", object(key), error).way_out("open a new one"))?;
-                Ok(SessionReply::Renewed { lease_ms: lease })
-            }
-            SessionRequest::Close(key) => {
-                let closed = self.sessions.close(key.session, key.ticket, now);
-                closed.map_err(|error| ControlError::new("close", object(key), error))?;
-                self.tables().close_session(key.session);
-                Ok(SessionReply::Closed)
-            }
-            SessionRequest::Object { key, sha256 } => {
-                let known = self.sessions.get(key.session, now).filter(|session| session.ticket == key.ticket);
-                let app = known.map(|session| session.app).ok_or_else(|| {
-                    let error = SessionError::Unknown { number: key.session };
-                    ControlError::new("hand out a handler to", object(key), error).way_out("open a new one")
-                })?;
-                Ok(SessionReply::Object { bytes: self.listed_object(app, &sha256)? })
-            }
-        }
+    /// Lets a session live on.
+    pub fn renew_session(&mut self, key: SessionKey) -> Result<SessionReply, ControlError> {
+        let (now, lease_ms) = (self.now_ms(), self.lease_ms());
+        let renewed = self.sessions.renew(key.session, key.ticket, now, lease_ms);
+        renewed.map_err(|error| ControlError::new("renew", object(key), error).way_out("open a new one"))?;
+        Ok(SessionReply::Renewed { lease_ms })
     }
 
-    fn open_session(
+    /// Ends a session that its client wants no more.
+    pub fn close_session(&mut self, key: SessionKey) -> Result<SessionReply, ControlError> {
+        let closed = self.sessions.close(key.session, key.ticket, self.now_ms());
+        closed.map_err(|error| ControlError::new("close", object(key), error))?;
+        self.clear_session(key.session);
+        Ok(SessionReply::Closed)
+    }
+
+    /// Hands out a handler's object.
+    pub fn hand_out(&self, key: SessionKey, sha256: &str) -> Result<SessionReply, ControlError> {
+        let known = self.sessions.get(key.session, self.now_ms()).filter(|session| session.ticket == key.ticket);
+        let app = known.map(|session| session.app).ok_or_else(|| {
+            let error = SessionError::Unknown { number: key.session };
+            ControlError::new("hand out a handler to", object(key), error).way_out("open a new one")
+        })?;
+        Ok(SessionReply::Object { bytes: self.listed_object(app, sha256)? })
+    }
+
+    /// Takes from a session that has ended all that it had.
+    fn clear_session(&mut self, session: u32) {
+        if let Some(rdma) = &mut self.rdma {
+            rdma.disconnect(session);
+        }
+        self.tables().close_session(session);
+    }
+
+    /// Opens a session.
+    pub fn open_session(
         &mut self,
         peer: &Peer,
         name: &Name,
         rights: &[RegionRights],
-    ) -> Result<SessionGrant, ControlError> {
+    ) -> Result<SessionReply, ControlError> {
         let app = self.app("open a session of", name)?;
         let refused =
             |cause: &dyn ToString| ControlError::new("open a session of", format!("app `{name}`"), cause.to_string());
@@ -89,7 +94,7 @@ impl Host {
         });
         let epochs = (0..SHARDS_MAX as u16).map(|shard| self.tables().placement(id, shard).epoch).collect();
         tracing::debug!(app = %app.name, session = key.session, %peer, "session opened");
-        Ok(SessionGrant {
+        Ok(SessionReply::Opened(Box::new(SessionGrant {
             key,
             lease_ms: lease,
             app: app.name.clone(),
@@ -101,18 +106,18 @@ impl Host {
             epochs,
             functions: app.functions.values().map(|served| served.function.clone()).collect(),
             regions: regions.collect(),
-        })
+        })))
     }
 
     /// Ends all sessions of an app.
     pub fn end_sessions(&mut self, app: u16) {
         for session in self.sessions.remove_app(app) {
-            self.tables().close_session(session.number);
+            self.clear_session(session.number);
         }
         // Those of an earlier daemon that nobody has taken over.
         for (session, of) in self.tables().sessions() {
             if of == app {
-                self.tables().close_session(session);
+                self.clear_session(session);
             }
         }
     }
@@ -124,7 +129,7 @@ impl Host {
             return;
         }
         for session in self.sessions.expire(now) {
-            self.tables().close_session(session.number);
+            self.clear_session(session.number);
             tracing::info!(session = session.number, app = session.app, "session expired");
         }
     }
@@ -160,6 +165,10 @@ impl Host {
             }
         }
     }
+}
+
+fn object(key: SessionKey) -> String {
+    format!("session {}", key.session)
 }
 
 /// Rights without those at `place`; later ones move down.

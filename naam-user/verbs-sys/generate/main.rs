@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 use bindgen::{EnumVariation, Formatter};
 
 /// What the safe layer calls. Everything here is an exported symbol of libibverbs since its first stable version.
-const FUNCTIONS: [&str; 19] = [
+const FUNCTIONS: [&str; 22] = [
     "ibv_get_device_list",
     "ibv_free_device_list",
     "ibv_get_device_name",
@@ -26,6 +26,9 @@ const FUNCTIONS: [&str; 19] = [
     "ibv_destroy_qp",
     "ibv_wc_status_str",
     "ibv_port_state_str",
+    "ibv_get_async_event",
+    "ibv_ack_async_event",
+    "ibv_event_type_str",
 ];
 const BITS: &str = "ibv_(access_flags|send_flags|wc_flags|qp_attr_mask)";
 

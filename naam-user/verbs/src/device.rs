@@ -1,13 +1,24 @@
 //! Devices, their ports, and protection domains.
 
-use std::{ffi::CStr, fmt, io, ptr::NonNull, str::FromStr, sync::Arc};
+use std::{
+    ffi::CStr,
+    fmt, io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::BorrowedFd,
+    ptr::NonNull,
+    str::FromStr,
+    sync::Arc,
+};
 
 use naam_verbs_sys::{self as sys, Verbs};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::Error;
 
-/// Entries of a port's address table that are looked at.
-const GIDS_MAX: u8 = 64;
+/// Entries of a port's address table that are looked at: an index has eight bits.
+const GIDS_MAX: i32 = 256;
+/// How the header calls Ethernet among link layers.
+const LINK_LAYER_ETHERNET: u8 = 2;
 
 /// A device that is open.
 pub struct Device {
@@ -27,7 +38,23 @@ pub struct Port {
     /// Its number, from 1.
     pub number: u8,
     /// Largest payload of a packet, as the device counts: 1 is 256 bytes, 5 is 4096.
-    pub(crate) mtu: sys::ibv_mtu,
+    pub(crate) mtu: u32,
+    /// Its address in an InfiniBand subnet; 0 on Ethernet.
+    pub(crate) lid: u16,
+    /// Whether it is a port of Ethernet, whose GIDs are IP addresses.
+    pub ethernet: bool,
+    gids: i32,
+}
+
+/// A port and one of its addresses: where connections begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The port.
+    pub port: Port,
+    /// The address's place in the port's table.
+    pub gid_index: u8,
+    /// The address.
+    pub gid: Gid,
 }
 
 /// An address of a port: 16 bytes, for RoCE those of an IPv6 address or of a mapped IPv4 address.
@@ -73,7 +100,25 @@ impl Device {
             let context = NonNull::new(context).ok_or_else(|| Error::last("open", name))?;
             Ok((context, name.clone()))
         })?;
-        Ok(Arc::new(Self { verbs, context, name }))
+        let device = Self { verbs, context, name };
+        // Who looks for events does not want to wait for one.
+        fcntl_getfl(device.event_file())
+            .and_then(|flags| fcntl_setfl(device.event_file(), flags | OFlags::NONBLOCK))
+            .map_err(|error| Error::call("look for events", &device.name, error.into()))?;
+        Ok(Arc::new(device))
+    }
+
+    fn event_file(&self) -> BorrowedFd<'_> {
+        // SAFETY: the context is open for as long as the device lives, and its descriptor with it.
+        unsafe { BorrowedFd::borrow_raw((*self.context.as_ptr()).async_fd) }
+    }
+
+    /// Whether the kernel has a device of this name that can be opened. One that is being taken away while it is open is not
+    /// there any more; drivers that cannot take it away from its users wait until they close it.
+    pub fn is_present(name: &str) -> bool {
+        let entries = std::fs::read_dir("/sys/class/infiniband_verbs").into_iter().flatten().flatten();
+        let mut names = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("ibdev")).ok());
+        names.any(|found| found.trim_end() == name)
     }
 
     /// Its name.
@@ -86,6 +131,13 @@ impl Device {
     /// # Errors
     /// When there is none of this number, or it is down.
     pub fn port(&self, number: u8) -> Result<Port, Error> {
+        let mut device = sys::ibv_device_attr::default();
+        // SAFETY: the context is open, and the structure may be written.
+        let failed = unsafe { self.verbs.ibv_query_device(self.context.as_ptr(), &raw mut device) };
+        self.check("query the device", failed)?;
+        if !(1..=device.phys_port_cnt).contains(&number) {
+            return Err(Error::NoPort { device: self.name.clone(), port: number, ports: device.phys_port_cnt });
+        }
         let mut attributes = sys::ibv_port_attr::default();
         // SAFETY: the context is open; the library writes no more than the older form of the structure, which the newer
         // one begins with.
@@ -97,17 +149,46 @@ impl Device {
             let state = state.to_string_lossy().into_owned();
             return Err(Error::PortDown { device: self.name.clone(), port: number, state });
         }
-        Ok(Port { number, mtu: attributes.active_mtu })
+        Ok(Port {
+            number,
+            mtu: attributes.active_mtu.0,
+            lid: attributes.lid,
+            ethernet: attributes.link_layer == LINK_LAYER_ETHERNET,
+            gids: attributes.gid_tbl_len.clamp(0, GIDS_MAX),
+        })
     }
 
-    /// The address of a port that peers are told: the first of an IPv4 address, or else the first one; with its index.
+    /// A port with its address at `gid_index`. Without an index: the address `own` if the port has it; or else the first that
+    /// `peer` could reach, being of its kind (IPv4, or IPv6 of the same reach); without a peer the first of an IPv4 address,
+    /// or else the first one.
     ///
     /// # Errors
-    /// When it has none.
-    pub fn gid(&self, port: u8) -> Result<(u8, Gid), Error> {
-        let gids = || (0..GIDS_MAX).filter_map(|index| Some((index, self.gid_at(port, index)?)));
-        let found = gids().find(|(_, gid)| gid.is_ipv4()).or_else(|| gids().next());
-        found.ok_or_else(|| Error::NoGid { device: self.name.clone(), port })
+    /// When there is no such port, it is down, or it has no such address.
+    pub fn local(&self, port: u8, gid_index: Option<u8>, own: Option<Gid>, peer: Option<Gid>) -> Result<Local, Error> {
+        let port = self.port(port)?;
+        let gids = self.gids(port);
+        let found = match (gid_index, own, peer) {
+            (Some(wanted), ..) => gids.iter().find(|(index, _)| *index == wanted),
+            (None, own, peer) => {
+                let own = gids.iter().find(|(_, gid)| own == Some(*gid));
+                own.or_else(|| match peer {
+                    Some(peer) => gids.iter().find(|(_, gid)| gid.kind() == peer.kind()),
+                    None => gids.iter().find(|(_, gid)| gid.kind() == Kind::V4).or(gids.first()),
+                })
+            }
+        };
+        match found {
+            Some(&(gid_index, gid)) => Ok(Local { port, gid_index, gid }),
+            None => {
+                let known = gids.iter().map(|(index, gid)| format!("{index}: {gid}")).collect::<Vec<_>>().join(", ");
+                Err(Error::NoGid { device: self.name.clone(), port: port.number, index: gid_index, known })
+            }
+        }
+    }
+
+    fn gids(&self, port: Port) -> Vec<(u8, Gid)> {
+        let indexes = (0..port.gids).filter_map(|index| u8::try_from(index).ok());
+        indexes.filter_map(|index| Some((index, self.gid_at(port.number, index)?))).collect()
     }
 
     fn gid_at(&self, port: u8, index: u8) -> Option<Gid> {
@@ -132,10 +213,7 @@ impl Device {
         match outcome {
             0 => Ok(()),
             -1 => Err(Error::last(operation, &self.name)),
-            code => {
-                let source = io::Error::from_raw_os_error(code.abs());
-                Err(Error::Call { operation, device: self.name.clone(), source })
-            }
+            code => Err(Error::call(operation, &self.name, io::Error::from_raw_os_error(code.abs()))),
         }
     }
 
@@ -188,14 +266,44 @@ impl Drop for Domain {
 }
 
 impl Error {
+    pub(crate) fn call(operation: &'static str, device: &str, source: io::Error) -> Self {
+        Self::Call { operation, device: device.to_owned(), source }
+    }
+
     fn last(operation: &'static str, device: &str) -> Self {
-        Self::Call { operation, device: device.to_owned(), source: io::Error::last_os_error() }
+        Self::call(operation, device, io::Error::last_os_error())
     }
 }
 
+/// Addresses of different kinds do not reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    V4,
+    V6Local,
+    V6,
+}
+
 impl Gid {
-    fn is_ipv4(&self) -> bool {
-        self.0[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
+    /// The IP address that it is on Ethernet.
+    pub fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.0).to_canonical()
+    }
+
+    fn kind(self) -> Kind {
+        match self.ip() {
+            IpAddr::V4(_) => Kind::V4,
+            IpAddr::V6(address) if address.is_unicast_link_local() => Kind::V6Local,
+            IpAddr::V6(_) => Kind::V6,
+        }
+    }
+}
+
+impl From<IpAddr> for Gid {
+    fn from(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
     }
 }
 
@@ -277,8 +385,10 @@ mod tests {
     fn gids_are_hexadecimal() {
         let text = "00000000000000000000ffff0a4d0002";
         let gid: Gid = text.parse().unwrap();
-        assert!(gid.is_ipv4());
-        assert_eq!(gid.to_string(), text);
+        assert_eq!((gid.kind(), gid.ip()), (Kind::V4, "10.77.0.2".parse().unwrap()));
+        assert_eq!((gid.to_string().as_str(), Gid::from(gid.ip())), (text, gid));
+        let kind = |address: &str| Gid::from(address.parse::<IpAddr>().unwrap()).kind();
+        assert_eq!((kind("fe80::1"), kind("fd77::2"), kind("10.0.0.1")), (Kind::V6Local, Kind::V6, Kind::V4));
         for bad in ["", "+0000000000000000000ffff0a4d0002", "fe80::1", "0"] {
             assert!(bad.parse::<Gid>().is_err(), "{bad}");
         }

@@ -51,13 +51,27 @@ pub enum Error {
         /// For example `PORT_DOWN`.
         state: String,
     },
-    /// A port without an address.
-    #[error("port {port} of RDMA device {device} has no GID; give its interface an address")]
+    /// There is none of this number.
+    #[error("RDMA device {device} has no port {port}, only 1 to {ports}")]
+    NoPort {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        port: u8,
+        /// How many it has.
+        ports: u8,
+    },
+    /// A port without an address, or without the one that is wanted.
+    #[error("port {port} of RDMA device {device} has no GID{}{}", at(*index), has(known))]
     NoGid {
         /// The device.
         device: String,
         /// The port, from 1.
         port: u8,
+        /// The index asked for, if one was.
+        index: Option<u8>,
+        /// What there is: `INDEX: GID`, separated by commas.
+        known: String,
     },
     /// What is no GID.
     #[error("`{text}` is no GID: 32 hexadecimal digits")]
@@ -106,10 +120,19 @@ pub enum Error {
     },
 }
 
+fn at(index: Option<u8>) -> String {
+    index.map_or_else(|| " that is of use".to_owned(), |index| format!(" at index {index}"))
+}
+
+fn has(known: &str) -> String {
+    if known.is_empty() { ": give its interface an address".to_owned() } else { format!(", only {known}") }
+}
+
 fn cure(operation: &str, source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::OutOfMemory if operation == crate::memory::REGISTER => {
-            "; registered memory counts as locked: raise the limit (ulimit -l, LimitMEMLOCK= in a unit)"
+        // Nothing at all may be locked, or not as much.
+        io::ErrorKind::OutOfMemory | io::ErrorKind::PermissionDenied if operation == crate::memory::REGISTER => {
+            "; registered memory counts as locked: raise the limit (ulimit -l, LimitMEMLOCK= in a unit), or grant CAP_IPC_LOCK"
         }
         io::ErrorKind::PermissionDenied => "; it takes access to /dev/infiniband/uverbs*",
         _ => "",
@@ -130,6 +153,9 @@ mod tests {
         assert!(call(crate::memory::REGISTER, 12).to_string().contains("ulimit -l"));
         assert!(!call("create a queue pair", 12).to_string().contains("ulimit"));
         assert!(call("open", 13).to_string().contains("uverbs"));
+        let no_gid = |index, known: &str| Error::NoGid { device: "rxe0".into(), port: 1, index, known: known.into() };
+        assert!(no_gid(None, "").to_string().contains("give its interface an address"));
+        assert!(no_gid(Some(9), "0: fe80").to_string().ends_with("no GID at index 9, only 0: fe80"));
         assert!(Error::NoDevice.to_string().contains("rdma link add"));
     }
 }

@@ -15,12 +15,14 @@
 
 mod device;
 mod error;
+mod event;
 mod memory;
 mod queue;
 
 pub use self::{
-    device::{Device, Domain, Gid, Port},
+    device::{Device, Domain, Gid, Local, Port},
     error::Error,
+    event::Event,
     memory::{Access, Buffer, MemoryRegion, Pages, RemoteMemory},
     queue::{Connected, Endpoint, QueuePair, WorkId},
 };

@@ -92,6 +92,22 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    /// Copies words in, from `offset` on, a multiple of 8, for a device to send.
+    ///
+    /// # Panics
+    /// When they do not lie in the buffer, or `offset` is no multiple of 8.
+    pub fn copy_in(&self, offset: usize, words: &[u64]) {
+        let end = offset.checked_add(words.len() * 8);
+        assert!(offset.is_multiple_of(8) && end.is_some_and(|end| end <= self.len), "{offset} + {} words", words.len());
+        for (at, word) in (offset..).step_by(8).zip(words) {
+            // SAFETY: the range was checked; the base is page-aligned, so that words are aligned. All accesses are atomic.
+            unsafe { AtomicU64::from_ptr(self.base.add(at).as_ptr().cast()) }.store(*word, Ordering::Relaxed);
+        }
+        fence(Ordering::Release);
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: base and length are those of our own mapping, and nothing borrows it any more.

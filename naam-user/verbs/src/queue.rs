@@ -13,10 +13,10 @@ use naam_verbs_sys::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Domain, Error, Gid, MemoryRegion, Port, RemoteMemory};
+use crate::{Access, Domain, Error, Gid, Local, MemoryRegion, RemoteMemory};
 
-/// Sequence numbers of packets have as many bits.
-const SEQUENCE_BITS: u32 = 24;
+/// Sequence numbers of packets have 24 bits.
+const SEQUENCE_MASK: u32 = (1 << 24) - 1;
 /// READs that may be on their way to a peer, and from one: what every device has.
 const READS_MAX: u8 = 16;
 /// 4.096 µs times two to this: how long to wait for an acknowledgement, 67 ms.
@@ -36,6 +36,11 @@ pub struct Endpoint {
     pub psn: u32,
     /// The port's address, in hexadecimal digits.
     pub gid: String,
+    /// The port's address in an InfiniBand subnet; 0 on Ethernet.
+    #[serde(default)]
+    pub lid: u16,
+    /// Largest payload of a packet that its port takes, in bytes.
+    pub mtu: u32,
 }
 
 /// Names a request until it has completed.
@@ -46,8 +51,7 @@ pub struct WorkId(u64);
 #[derive(Debug)]
 pub struct QueuePair {
     handles: Handles,
-    port: Port,
-    gid_index: u8,
+    local: Local,
     endpoint: Endpoint,
 }
 
@@ -73,15 +77,13 @@ struct Handles {
 unsafe impl Send for Handles {}
 
 impl QueuePair {
-    /// Makes one for up to `depth` requests at a time on port `port`; peers may do to memory of the domain what `access`
-    /// and the memory's own rights both allow.
+    /// Makes one for up to `depth` requests at a time on a port; peers may do to memory of the domain what `access` and
+    /// the memory's own rights both allow.
     ///
     /// # Errors
-    /// When the port is down or without address, or the device refuses.
-    pub fn new(domain: &Arc<Domain>, port: u8, depth: u32, access: Access) -> Result<Self, Error> {
-        let device = domain.device();
-        let port = device.port(port)?;
-        let (gid_index, gid) = device.gid(port.number)?;
+    /// When the device refuses.
+    pub fn new(domain: &Arc<Domain>, local: &Local, depth: u32, access: Access) -> Result<Self, Error> {
+        let Local { port, gid, .. } = *local;
         let handles = Handles::new(domain, depth)?;
         let mut attributes = sys::ibv_qp_attr {
             qp_state: state::IBV_QPS_INIT,
@@ -91,8 +93,14 @@ impl QueuePair {
         };
         let given = mask::IBV_QP_STATE | mask::IBV_QP_PKEY_INDEX | mask::IBV_QP_PORT | mask::IBV_QP_ACCESS_FLAGS;
         handles.modify("initialize a queue pair", &mut attributes, given)?;
-        let endpoint = Endpoint { qpn: handles.number(), psn: first_sequence(), gid: gid.to_string() };
-        Ok(Self { handles, port, gid_index, endpoint })
+        let endpoint = Endpoint {
+            qpn: handles.number(),
+            psn: first_sequence(),
+            gid: gid.to_string(),
+            lid: port.lid,
+            mtu: mtu_bytes(port.mtu),
+        };
+        Ok(Self { handles, local: *local, endpoint })
     }
 
     /// What the peer has to be told.
@@ -105,18 +113,21 @@ impl QueuePair {
     /// # Errors
     /// When the peer's endpoint is none, or the device refuses.
     pub fn connect(self, peer: &Endpoint) -> Result<Connected, Error> {
-        let Self { handles, port, gid_index, endpoint } = self;
+        let Self { handles, local: Local { port, gid_index, .. }, endpoint } = self;
         let gid: Gid = peer.gid.parse()?;
+        // The largest size that both take.
+        let mtu = (1..=port.mtu).rev().find(|mtu| mtu_bytes(*mtu) <= peer.mtu).unwrap_or(1);
         let mut receive = sys::ibv_qp_attr {
             qp_state: state::IBV_QPS_RTR,
-            path_mtu: ibv_mtu(port.mtu.0),
+            path_mtu: ibv_mtu(mtu),
             dest_qp_num: peer.qpn,
-            rq_psn: peer.psn,
+            rq_psn: peer.psn & SEQUENCE_MASK,
             max_dest_rd_atomic: READS_MAX,
             min_rnr_timer: NOT_READY_TIMER,
             ..Default::default()
         };
         receive.ah_attr.is_global = 1;
+        receive.ah_attr.dlid = peer.lid;
         receive.ah_attr.port_num = port.number;
         receive.ah_attr.grh.dgid = sys::ibv_gid { raw: gid.0 };
         receive.ah_attr.grh.sgid_index = gid_index;
@@ -150,6 +161,11 @@ impl QueuePair {
 }
 
 impl Connected {
+    /// The queue pair's number on its device.
+    pub fn number(&self) -> u32 {
+        self.handles.number()
+    }
+
     /// Asks for `len` bytes of the peer's memory, which come to `local` until the request has [completed](Self::poll).
     ///
     /// # Errors
@@ -316,7 +332,12 @@ fn check(what: &'static str, offset: u64, len: u32, bytes: u64) -> Result<(), Er
 /// Differs from that of the connection before, so that packets of that one are not taken for ours.
 fn first_sequence() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now.as_nanos() as u32) & ((1 << SEQUENCE_BITS) - 1)
+    (now.as_nanos() as u32) & SEQUENCE_MASK
+}
+
+/// As the device counts: 1 is 256, 5 is 4096.
+fn mtu_bytes(number: u32) -> u32 {
+    128 << number.min(5)
 }
 
 #[cfg(test)]

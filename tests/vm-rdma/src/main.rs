@@ -1,121 +1,174 @@
-//! Both ends of an RDMA connection: `offer` registers a region's pages and waits; `read` connects and prints words of it.
+//! A peer of a daemon with RDMA: opens a session, connects a queue pair, and reads and writes regions by the keys that it got.
 //!
-//! They tell each other their endpoints over TCP, a line each. The connection lasts as long as that one.
+//! It asks for what it may not have, too: `--forge` names another key or address than the one that was told.
+
+mod session;
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::{TcpListener, TcpStream},
+    net::IpAddr,
+    process::Command as Process,
     sync::Arc,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
-use naam_region::Regions;
-use naam_verbs::{Access, Buffer, Connected, Device, Domain, Endpoint, MemoryRegion, QueuePair, RemoteMemory};
-use serde::{Deserialize, Serialize};
+use caps::{CapSet, Capability};
+use clap::{Parser, Subcommand, ValueEnum};
+use naam_control::protocol::session::RegionRights;
+use naam_verbs::{Access, Buffer, Connected, MemoryRegion, RemoteMemory, WorkId};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-const PORT: u8 = 1;
-const DEPTH: u32 = 16;
+use crate::session::{Peer, rights};
+
 const WAIT: Duration = Duration::from_secs(20);
+/// Time between two READs of a connection that is kept.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Parser)]
 struct Cli {
+    /// Where the daemon is
+    #[arg(long, default_value = "10.77.0.2:7626")]
+    control: String,
+    #[arg(long, default_value = "demo")]
+    app: String,
+    /// The device here [default: the first]
+    #[arg(long)]
+    device: Option<String>,
+    /// The address here that the queue pair names [default: the one that the daemon sees]
+    #[arg(long)]
+    from: Option<IpAddr>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Registers a region and lets peers read it, one after another
-    Offer { pins: String, app: String, region: String, listen: String },
-    /// Reads words of the region that is offered at an address
+    /// Prints words of a region
     Read {
-        address: String,
+        /// REGION or REGION=RIGHT,RIGHT
+        #[arg(value_parser = rights)]
+        region: RegionRights,
         offset: u64,
         words: usize,
-        /// Names another key than the one that was told
         #[arg(long)]
-        forge: bool,
-        /// Writes instead, which nobody was allowed to
+        forge: Option<Forge>,
+        /// Name this key and address, `RKEY:ADDRESS`, as another session got them
         #[arg(long)]
-        write: bool,
+        as_told: Option<String>,
+    },
+    /// Writes a word to a region, without asking whether that is allowed
+    Write {
+        #[arg(value_parser = rights)]
+        region: RegionRights,
+        offset: u64,
+        value: u64,
+    },
+    /// Reads a word of a region again and again until that fails, and prints why
+    Keep {
+        #[arg(value_parser = rights)]
+        region: RegionRights,
+    },
+    /// Prints what the session got, `RKEY:ADDRESS`, and keeps it
+    Hold {
+        #[arg(value_parser = rights)]
+        region: RegionRights,
+    },
+    /// Runs a program that may lock so many KiB of memory, whoever runs it
+    Limit {
+        kib: u64,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<String>,
     },
 }
 
-/// What one end tells the other.
-#[derive(Serialize, Deserialize)]
-struct Hello {
-    endpoint: Endpoint,
-    memory: Option<RemoteMemory>,
+/// What is named instead of what was told.
+#[derive(Clone, Copy, ValueEnum)]
+enum Forge {
+    Key,
+    Address,
 }
 
 fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Offer { pins, app, region, listen } => offer(&pins, &app, &region, &listen),
-        Command::Read { address, offset, words, forge, write } => read(&address, offset, words, forge, write),
+    let Cli { control, app, device, from, command } = Cli::parse();
+    let connect = |region: &RegionRights| Peer::connect(&control, &app, device.as_deref(), from, region.clone());
+    match command {
+        Command::Read { region, offset, words, forge, as_told } => {
+            let mut peer = connect(&region)?;
+            match forge {
+                None => {}
+                Some(Forge::Key) => peer.memory.rkey ^= 0x100,
+                Some(Forge::Address) => peer.memory.address += peer.memory.bytes,
+            }
+            if let Some(told) = as_told {
+                let (rkey, address) = told.split_once(':').context("RKEY:ADDRESS")?;
+                (peer.memory.rkey, peer.memory.address) = (rkey.parse()?, address.parse()?);
+            }
+            let found = read(&mut peer, offset, words)?;
+            println!("{}", serde_json::to_string(&found)?);
+            Ok(())
+        }
+        Command::Write { region, offset, value } => {
+            let mut peer = connect(&region)?;
+            let buffer = Arc::new(Buffer::new(8)?);
+            buffer.copy_in(0, &[value]);
+            let local = MemoryRegion::register(&peer.domain, buffer, Access::default())?;
+            let posted = peer.pair.write((&local, 0), (&peer.memory, offset), 8)?;
+            complete(&mut peer.pair, posted)
+        }
+        Command::Keep { region } => {
+            let mut peer = connect(&region)?;
+            println!("reading");
+            loop {
+                match read(&mut peer, 0, 1) {
+                    Ok(_) => sleep(PAUSE),
+                    Err(error) => {
+                        println!("{error:#}");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Command::Hold { region } => {
+            let peer = connect(&region)?;
+            let RemoteMemory { rkey, address, .. } = peer.memory;
+            println!("{rkey}:{address}");
+            loop {
+                sleep(WAIT);
+            }
+        }
+        Command::Limit { kib, program } => limit(kib, &program),
     }
 }
 
-fn offer(pins: &str, app: &str, region: &str, listen: &str) -> Result<()> {
-    let domain = Domain::new(&Device::open(None)?)?;
-    let memory = Regions::new(pins).open(app, region)?.map()?;
-    let access = Access { read: true, ..Access::default() };
-    let memory = MemoryRegion::register(&domain, Arc::new(memory), access)?;
-    let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen at {listen}"))?;
-    println!("offering {:?}", memory.remote());
-    for peer in listener.incoming() {
-        let mut peer = peer.context("cannot take a connection")?;
-        let (pair, _) = greet(&mut peer, &domain, access, Some(memory.remote()))?;
-        // It goes when the peer goes.
-        _ = BufReader::new(peer).read_line(&mut String::new());
-        drop(pair);
-    }
-    Ok(())
-}
-
-fn read(address: &str, offset: u64, words: usize, forge: bool, write: bool) -> Result<()> {
-    let domain = Domain::new(&Device::open(None)?)?;
+fn read(peer: &mut Peer, offset: u64, words: usize) -> Result<Vec<u64>> {
     let buffer = Arc::new(Buffer::new(words * 8)?);
-    let local = MemoryRegion::register(&domain, Arc::clone(&buffer) as _, Access::default())?;
-    let mut peer = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
-    let (mut pair, memory) = greet(&mut peer, &domain, Access::default(), None)?;
-    let mut memory = memory.context("the peer offers no memory")?;
-    if forge {
-        memory.rkey ^= 0x100;
-    }
+    let local = MemoryRegion::register(&peer.domain, Arc::clone(&buffer) as _, Access::default())?;
     let len = u32::try_from(words * 8).context("so many words are no request")?;
-    let posted = if write {
-        pair.write((&local, 0), (&memory, offset), len)?
-    } else {
-        pair.read((&local, 0), (&memory, offset), len)?
-    };
+    let posted = peer.pair.read((&local, 0), (&peer.memory, offset), len)?;
+    complete(&mut peer.pair, posted)?;
+    let mut found = vec![0; words];
+    buffer.copy_out(0, &mut found);
+    Ok(found)
+}
+
+fn complete(pair: &mut Connected, posted: WorkId) -> Result<()> {
     let deadline = Instant::now() + WAIT;
     while pair.poll()?.is_none_or(|done| done != posted) {
         if Instant::now() > deadline {
             bail!("the request has not completed within {} s", WAIT.as_secs());
         }
     }
-    let mut found = vec![0; words];
-    buffer.copy_out(0, &mut found);
-    println!("{}", serde_json::to_string(&found)?);
     Ok(())
 }
 
-fn greet(
-    peer: &mut TcpStream,
-    domain: &Arc<Domain>,
-    access: Access,
-    memory: Option<RemoteMemory>,
-) -> Result<(Connected, Option<RemoteMemory>)> {
-    peer.set_read_timeout(Some(WAIT)).context("cannot limit the time of a socket")?;
-    let pair = QueuePair::new(domain, PORT, DEPTH, access)?;
-    let hello = Hello { endpoint: pair.endpoint().clone(), memory };
-    writeln!(peer, "{}", serde_json::to_string(&hello)?).context("cannot tell the peer")?;
-    let mut line = String::new();
-    BufReader::new(peer.try_clone().context("cannot copy a socket")?)
-        .read_line(&mut line)
-        .context("no word of the peer")?;
-    let hello: Hello = serde_json::from_str(&line).context("the peer says something else")?;
-    Ok((pair.connect(&hello.endpoint)?, hello.memory))
+/// Becomes the program, which can neither lock more nor raise the limit.
+fn limit(kib: u64, program: &[String]) -> Result<()> {
+    let (name, arguments) = program.split_first().context("no program")?;
+    let most = Some(kib << 10);
+    setrlimit(Resource::Memlock, Rlimit { current: most, maximum: most }).context("cannot set the limit")?;
+    for capability in [Capability::CAP_SYS_RESOURCE, Capability::CAP_IPC_LOCK] {
+        caps::drop(None, CapSet::Bounding, capability).context("cannot give a capability up")?;
+    }
+    Err(std::os::unix::process::CommandExt::exec(Process::new(name).args(arguments)).into())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use naam_control::config::{Config, Interface};
+use naam_control::config::{Config, Interface, Rdma};
 use naam_daemon::ServeOptions;
 
 use super::interface::Hook;
@@ -24,6 +24,9 @@ pub struct Serve {
     /// Where to attach to interfaces named here
     #[arg(long, default_value = "auto", requires = "interface")]
     hook: Hook,
+    /// Let sessions reach regions, as far as their raw rights go, by this RDMA device too
+    #[arg(long, value_name = "DEVICE[:PORT[:GID]]")]
+    rdma: Option<Rdma>,
     /// At the end remove everything from the kernel, regions included; otherwise the datapath goes on serving
     #[arg(long)]
     detach_on_exit: bool,
@@ -48,6 +51,9 @@ impl Serve {
         };
         if let Some(socket) = &global.socket {
             config.control.socket.clone_from(socket);
+        }
+        if let Some(rdma) = &self.rdma {
+            config.rdma = Some(rdma.clone());
         }
         let hook = self.hook.into();
         for name in &self.interface {
@@ -84,7 +90,10 @@ mod tests {
         assert_eq!((read.instance.as_str(), &read.control.socket), ("lab", &PathBuf::from("/tmp/s")));
         let hooks: Vec<_> = read.interfaces.iter().map(|interface| (interface.name.as_str(), interface.hook)).collect();
         assert_eq!(hooks, [("a", admin::Hook::Tc), ("b", admin::Hook::Tc)]);
+        let read = config(&format!("naam serve -c {path} --rdma rxe0:2"));
+        assert_eq!(read.rdma, Some(Rdma { device: "rxe0".into(), port: 2, gid: None }));
         let read = config(&format!("naam serve -c {path}"));
+        assert_eq!(read.rdma, None);
         assert_eq!(read.control.socket, PathBuf::from("/run/naam/lab.sock"));
     }
 }

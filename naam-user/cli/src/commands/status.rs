@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use naam_control::Name;
 use naam_control::protocol::admin::{Counters, Status};
+use naam_control::protocol::rdma::RdmaStatus;
 use naam_control::protocol::{AdminReply, AdminRequest};
 
 use super::{app, interface};
@@ -25,14 +26,31 @@ fn status_text(status: &Status) -> String {
     let up = Duration::from_secs(status.uptime_ms / 1000);
     let adopted = if status.adopted { ", datapath adopted from an earlier daemon" } else { "" };
     format!(
-        "instance     {}\nversion      {}\nprocess      {}, up {up:?}{adopted}\nUDP ports    from {}\ncapabilities {}\n\n{}\n\n{}",
+        "instance     {}\nversion      {}\nprocess      {}, up {up:?}{adopted}\nUDP ports    from {}\ncapabilities {}\n{}\n{}\n\n{}",
         status.instance,
         status.version,
         status.pid,
         status.port_base,
         if status.capabilities.is_empty() { "none".to_owned() } else { status.capabilities.join(" ") },
+        status.rdma.as_ref().map(rdma_text).unwrap_or_default(),
         interface::table(&status.attachments).or("no interface is served: naam attach INTERFACE").trim_end(),
         app::table(&status.apps).or("no apps: naam app add NAME"),
+    )
+}
+
+fn rdma_text(rdma: &RdmaStatus) -> String {
+    let gid = rdma.gid.map_or(String::new(), |gid| format!(", GID {gid}"));
+    let away = rdma.away.as_ref().map_or(String::new(), |away| format!("; gone: {away}"));
+    format!(
+        "RDMA         {}, port {}{gid}{away}\n             {} queue pairs, {} KiB registered; {} connected since the start, {} refused, {} broken; device lost {} times\n",
+        rdma.device,
+        rdma.port,
+        rdma.connections,
+        rdma.registered_bytes >> 10,
+        rdma.connected,
+        rdma.refused,
+        rdma.broken,
+        rdma.lost,
     )
 }
 

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Region, RegionSize, Steer,
+    App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Rdma, Region, RegionSize,
+    Steer,
 };
 use crate::protocol::admin::{Hook, Site};
 use crate::protocol::session::Rights;
@@ -31,6 +32,7 @@ struct File {
     control: ControlTable,
     #[serde(default)]
     daemon: DaemonTable,
+    rdma: Option<Rdma>,
     #[serde(default)]
     interface: Vec<InterfaceTable>,
     #[serde(default)]
@@ -170,6 +172,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             lease: lease.map_or(limits::LEASE, Duration::from_secs),
         },
         daemon: Daemon { user: file.daemon.user, capabilities: file.daemon.capabilities.unwrap_or_else(all) },
+        rdma: file.rdma,
         interfaces: file
             .interface
             .into_iter()
@@ -312,7 +315,7 @@ mod tests {
         let config = parse("", Path::new("naam.toml")).unwrap();
         assert_eq!(config.instance.as_str(), "host");
         assert_eq!(config.control.socket, Path::new("/run/naam/host.sock"));
-        assert_eq!((config.port_base, config.control.tcp), (PORT_BASE, None));
+        assert_eq!((config.port_base, config.control.tcp, config.rdma), (PORT_BASE, None, None));
         assert_eq!(config.daemon.capabilities, [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon]);
         let app = &parse(MINIMAL, Path::new("naam.toml")).unwrap().apps[0];
         assert!(app.integrity && app.regions.is_empty() && app.sessions_max == SESSIONS_MAX && !app.onesided);
@@ -340,6 +343,7 @@ mod tests {
             ("[control]\ntcp = \"somewhere\"\n", 2, "tcp", "socket address"),
             ("[control]\nlease_s = 0\n", 2, "control.lease_s", "between 1 and 86400"),
             ("[daemon]\ncapabilities = [\"root\"]\n", 2, "capabilities", "unknown variant"),
+            ("[rdma]\ndevice = \"rxe0\"\nqp = 1\n", 3, "qp", "unknown field"),
             ("[[interface]]\nname = \"a/b\"\n", 2, "interface.name", "interface"),
             ("[[interface]]\nname = \"e\"\nhook = \"ebpf\"\n", 3, "hook", "unknown variant"),
             ("[[app]]\nname = \"kv\"\nid = 64\n", 3, "app.id", "between 0 and 63"),

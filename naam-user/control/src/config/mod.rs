@@ -1,6 +1,7 @@
 //! The daemon's configuration file, in TOML. `examples/naam.toml` shows every key.
 
 mod file;
+mod rdma;
 mod size;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use rdma::{Rdma, RdmaError};
 pub use size::RegionSize;
 
 use crate::protocol::admin::{Hook, Site};
@@ -28,6 +30,8 @@ pub struct Config {
     pub control: Control,
     /// What the daemon keeps of root's rights.
     pub daemon: Daemon,
+    /// The RDMA device that sessions may reach regions by.
+    pub rdma: Option<Rdma>,
     /// Interfaces to serve.
     pub interfaces: Vec<Interface>,
     /// Apps to serve.
@@ -68,7 +72,7 @@ pub enum Capability {
     Perfmon,
     /// AF_XDP sockets.
     NetRaw,
-    /// Registered memory of RDMA devices.
+    /// Memory of RDMA devices beyond the limit on locked memory.
     IpcLock,
 }
 

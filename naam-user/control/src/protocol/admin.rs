@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encoding::base64;
 use super::inspect::{Finding, Inspection};
+use super::rdma::RdmaStatus;
 use crate::{FunctionName, Name};
 
 /// An administrator's request. Answers are [`AdminReply::Done`] unless another is named.
@@ -397,6 +398,9 @@ pub struct Status {
     pub apps: Vec<AppInfo>,
     /// Capabilities that the daemon still holds.
     pub capabilities: Vec<String>,
+    /// Its RDMA device, if it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<RdmaStatus>,
 }
 
 /// Counters of an app, summed over CPUs.

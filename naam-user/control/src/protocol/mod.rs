@@ -3,6 +3,7 @@
 pub mod admin;
 mod encoding;
 pub mod inspect;
+pub mod rdma;
 pub mod session;
 
 use serde::{Deserialize, Serialize};

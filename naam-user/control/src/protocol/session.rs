@@ -5,6 +5,7 @@ use naam_abi::tables::{RIGHT_ATOMIC, RIGHT_READ, RIGHT_WRITE};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{base64, hex64, key};
+use super::rdma::{RdmaEndpoint, RdmaGrant};
 use crate::{FunctionName, Name};
 
 /// A client's request.
@@ -30,6 +31,14 @@ pub enum SessionRequest {
         /// [`ListedObject::sha256`].
         sha256: String,
     },
+    /// Connect a queue pair to the regions that the session may reach by itself; one that it had before goes. Over TCP on
+    /// Ethernet the endpoint's GID has to be the address that the request comes from. Answer: [`SessionReply::Rdma`].
+    Rdma {
+        /// The session.
+        key: SessionKey,
+        /// The client's end.
+        endpoint: RdmaEndpoint,
+    },
 }
 
 /// Names a session, and proves who opened it: session numbers can be guessed, tickets cannot.
@@ -50,7 +59,7 @@ pub struct RegionRights {
     /// Through handlers.
     #[serde(default)]
     pub handler: Rights,
-    /// Through built-in one-sided functions. Who is no administrator gets what the configuration's `raw` allows.
+    /// Through built-in one-sided functions, and READ and WRITE by RDMA. Who is no administrator gets what the configuration's `raw` allows.
     #[serde(default)]
     pub raw: Rights,
 }
@@ -110,6 +119,8 @@ pub enum SessionReply {
         #[serde(with = "base64")]
         bytes: Vec<u8>,
     },
+    /// Home's queue pair is connected to the client's.
+    Rdma(Box<RdmaGrant>),
 }
 
 /// All a client needs to call an app.
