@@ -220,6 +220,41 @@ fn frames_to_groups_pass_untouched() {
     }
 }
 
+/// A frame that claims to come from a group, or from nobody, is not ours: one frame would be answered to many.
+#[test]
+fn frames_from_groups_pass_untouched() {
+    for bench in benches() {
+        let v4 = |change: &dyn Fn(&mut Vec<u8>)| with(v4().frame(&datagram()), |frame| change(frame));
+        let v6 = |change: &dyn Fn(&mut Vec<u8>)| with(v6().frame(&datagram()), |frame| change(frame));
+        let cases: [(&str, Vec<u8>); 10] = [
+            ("Ethernet broadcast", v4(&|f| f[6..12].fill(0xff))),
+            ("Ethernet multicast", v6(&|f| f[6] |= 1)),
+            ("IPv4 nobody", v4(&|f| f[26..30].fill(0))),
+            ("IPv4 this network", v4(&|f| f[26] = 0)),
+            ("IPv4 multicast", v4(&|f| f[26..30].copy_from_slice(&[224, 0, 0, 1]))),
+            ("IPv4 broadcast", v4(&|f| f[26..30].fill(255))),
+            ("IPv6 nobody", v6(&|f| f[22..38].fill(0))),
+            ("IPv6 multicast", v6(&|f| f[22..24].copy_from_slice(&[0xff, 0x02]))),
+            ("IPv4, port 0", v4(&|f| f[34..36].fill(0))),
+            ("IPv6, port 0", v6(&|f| f[54..56].fill(0))),
+        ];
+        for (what, frame) in cases {
+            bench.judge(APP.into(), &frame).assert_passed(&frame, &format!("{}, from {what}", bench.name()));
+        }
+        // A station whose address begins with zeros is one. The sum of its words, and with it the checksum, is the same.
+        for at in [24, 34] {
+            let frame = v6(&|f| f.swap(22, at));
+            let frame = with(frame, |f| f.swap(23, at + 1));
+            let judged = bench.judge(APP.into(), &frame);
+            judged.assert_answered(
+                &Network::v6(port(APP, SHARD)),
+                &frame,
+                &format!("{}, from {:x?}", bench.name(), &frame[22..38]),
+            );
+        }
+    }
+}
+
 /// The interface listens to everything, or a switch floods. At TC the kernel knows its address, at XDP
 /// the daemon has said it: test runs come by loopback, interface 1.
 #[test]

@@ -1,7 +1,7 @@
 //! Parse: is the frame ours, and is it well-formed?
 //!
 //! Ours is UDP to our port block with our magic, in IPv4 without options or IPv6 without extension
-//! headers, with at most one VLAN tag in the frame, addressed to the interface that it came by.
+//! headers, with at most one VLAN tag in the frame, from one station to the interface that it came by.
 //! Everything else passes: fragments, options, other protocols, other services on such a port, frames
 //! that a switch flooded or somebody else is to forward. Which addresses of IP are the host's is not
 //! asked: the frame was sent to it, and replies come from the address that was asked.
@@ -29,7 +29,7 @@ const UDP_BYTES: u64 = 8;
 const MAGIC_BYTES: u64 = 4;
 /// The longest way to the end of the magic.
 const HEADS_BYTES: u64 = ETHERNET_BYTES + VLAN_BYTES + IPV6_BYTES + UDP_BYTES + MAGIC_BYTES;
-/// In the first byte of an IPv4 address: many receivers, or none.
+/// From this first byte of an IPv4 address on: many receivers, or none.
 const IPV4_GROUPS: u8 = 224;
 /// The first byte of an IPv6 address: many receivers.
 const IPV6_GROUPS: u8 = 0xff;
@@ -87,9 +87,11 @@ unsafe fn read<T: Copy>(at: *const u8, offset: usize) -> T {
 pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
     frame.reach(HEADS_BYTES as u32);
     let Some(ethernet) = frame.bytes(0, ETHERNET_BYTES as usize) else { return Parsed::Pass };
-    // A frame to a group is for the stack: its reply would claim to come from the group.
+    // A frame to a group is for the stack: its reply would claim to come from the group. So is one that claims to come
+    // from a group, here and below: one frame would be answered to many.
     // SAFETY: 14 bytes were checked.
-    if unsafe { read::<u8>(ethernet, 0) } & GROUP != 0 {
+    let (to, from) = unsafe { (read::<u8>(ethernet, 0), read::<u8>(ethernet, 6)) };
+    if (to | from) & GROUP != 0 {
         return Parsed::Pass;
     }
     // SAFETY: 14 bytes were checked.
@@ -107,18 +109,29 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
         // SAFETY: 40 bytes were checked.
         let (version, payload, next, to): (u8, u16, u8, u8) =
             unsafe { (read(header, 0), read(header, 4), read(header, 6), read(header, 24)) };
+        // SAFETY: as above.
+        let from: (u64, u64) = unsafe { (read(header, 8), read(header, 16)) };
         if version >> 4 != 6 || next != PROTOCOL_UDP || to == IPV6_GROUPS {
+            return Parsed::Pass;
+        }
+        if from.0.to_le_bytes()[0] == IPV6_GROUPS || from.0 | from.1 == 0 {
             return Parsed::Pass;
         }
         (ip + IPV6_BYTES, u64::from(u16::from_be(payload)))
     } else if ethertype == ETHERTYPE_IPV4 {
         let Some(header) = frame.bytes(ip, IPV4_BYTES as usize) else { return Parsed::Pass };
         // SAFETY: 20 bytes were checked.
-        let (version, total, fragment, protocol, to): (u8, u16, u16, u8, u8) =
-            unsafe { (read(header, 0), read(header, 2), read(header, 6), read(header, 9), read(header, 16)) };
+        let (version, total, fragment, protocol): (u8, u16, u16, u8) =
+            unsafe { (read(header, 0), read(header, 2), read(header, 6), read(header, 9)) };
+        // SAFETY: as above.
+        let (from, to): (u8, u8) = unsafe { (read(header, 12), read(header, 16)) };
         // More fragments, or an offset; "don't fragment" is fine.
         let fragmented = u16::from_be(fragment) & 0x3fff != 0;
         if version != 0x45 || protocol != PROTOCOL_UDP || fragmented || to >= IPV4_GROUPS {
+            return Parsed::Pass;
+        }
+        // Nor does one host begin with 0.
+        if from >= IPV4_GROUPS || from == 0 {
             return Parsed::Pass;
         }
         (ip + IPV4_BYTES, u64::from(u16::from_be(total)).saturating_sub(IPV4_BYTES))
@@ -127,9 +140,10 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
     };
     let Some(header) = frame.bytes(udp, UDP_BYTES as usize) else { return Parsed::Pass };
     // SAFETY: 8 bytes were checked.
-    let (port, udp_length): (u16, u16) = unsafe { (read(header, 2), read(header, 4)) };
+    let (from, port, udp_length): (u16, u16, u16) = unsafe { (read(header, 0), read(header, 2), read(header, 4)) };
     let unit = u16::from_be(port).wrapping_sub(port_base);
-    if unit >= PORTS {
+    // A sender that has no port wants no reply.
+    if unit >= PORTS || from == 0 {
         return Parsed::Pass;
     }
     let udp_length = u64::from(u16::from_be(udp_length));
