@@ -5,7 +5,7 @@
 //!  0 u32 magic      "NAAM"
 //!  4 u8  version    1
 //!  5 u8  kind       Kind
-//!  6 u8  flags      0
+//!  6 u8  flags      0; nobody looks at it in this version
 //!  7 u8  count      messages, 1..=32
 //!  8 u16 app
 //! 10 u16 function
@@ -16,11 +16,12 @@
 //! 20 u16 length     of the whole datagram, header included
 //! 22 u16 status     Status of an error datagram, else 0
 //! 24 u32 epoch      steering epoch the sender knows; replies: the shard's
-//! 28 u8  key        which key made the tag
+//! 28 u8  key        which key made the tag; with public keys nobody looks at it
 //! 29 u8  placement  replies: Site that serves the shard
 //! 30 u16 lease      replies: milliseconds for which the placement holds
-//! 32 u64 nonce      grows with every datagram of a session and direction
-//! 40 u64 tag        SipHash-2-4 of bytes 0..40 and 48..length; 0 under integrity = off
+//! 32 u64 nonce      grows with every datagram that a session's client sends, retries too; replies: the request's
+//! 40 u64 tag        SipHash-2-4 of bytes 0..40 and 48..length; under integrity = off nobody looks at it, and it
+//!                   comes back as it was
 //!
 //! message, 32 bytes and its room
 //!  0 u32 request    the client's number, echoed
@@ -58,7 +59,22 @@
 //!
 //! The sender makes `room` the larger of what it sends and what it expects back: a reply has
 //! exactly the length of its request, so no site ever grows a frame and no spoofed source gains
-//! by amplification.
+//! by amplification. A carried message's room holds its longest reply, too (byte 27 times 8).
+//!
+//! # What a client of one's own has to know
+//! - **Transport.** UDP in one packet: IPv4 without options or IPv6 without extension headers, at most one VLAN tag, and no
+//!   fragments, so a datagram has to fit the path. Other packets go to the host's network stack. The host may be 31 hops
+//!   away: a reply starts with the TTL or hop limit that its request had left.
+//! - **What is answered.** A malformed datagram is dropped and counted ([`Drop`](crate::stats::Drop)), and nothing in it
+//!   has run: lengths or counts that lie, a wrong tag, an app or shard that is not the port's. What is well-formed is answered:
+//!   as a whole by an Error datagram (no such app, function, version, session), or message by message.
+//! - **Retries.** A client that hears nothing sends the message again, alone or with others, under the same `request`. Functions
+//!   that only read may run more than once. Of those that write, each message claims `slot` of its session under `sequence`,
+//!   in whatever function of the app it is called: the same pair again gets the first one's end (`DUPLICATE`), without running
+//!   ([`Status::Running`] while it still does). A slot takes a new sequence once its last message has ended; any that is
+//!   ahead of it by less than 2^31, the first any at all. So a message that the client has given up may still run until
+//!   its slot is used again; an older sequence is [`Status::Stale`].
+//! - **Sessions** are opened over the control plane: `naam_control::protocol`.
 
 use crate::limits::{ARGS_BYTES, DATAGRAM_BYTES, MESSAGES_MAX};
 use crate::siphash::{Key, SipHash};
@@ -149,7 +165,7 @@ pub enum Status {
     Budget = 11,
     /// The message left too little room for its reply, or its handler's reply is too long.
     Room = 12,
-    /// The slot is running this very message on another CPU; ask again.
+    /// The slot is running a message, this one or another: on another CPU, or in the same datagram. Ask again.
     Running = 13,
     /// The slot has seen a newer message; this one is a late copy. Not run.
     Stale = 14,
@@ -159,8 +175,8 @@ pub enum Status {
     Hops = 16,
     /// The handler is read-only by its own description, but asked for a writing op.
     ReadOnly = 17,
-    /// Reserved: the message's lengths exceed what the function accepts. No shell answers so today: lengths
-    /// beyond the limits of all functions are dropped with their datagram, and a handler judges its own.
+    /// A carried message's state or reply is longer than the function has. Not run. Lengths beyond those of every function
+    /// make the datagram malformed.
     TooLong = 18,
 }
 

@@ -7,11 +7,18 @@
 //! → {"naam":1}
 //! ← {"welcome":{"version":1,"instance":"host"}}
 //! → {"id":1,"request":{"session":{"open":{"app":"kv"}}}}
-//! ← {"done":{"id":1,"reply":{"session":{"opened":{"session":1025, …}}}}}
+//! ← {"done":{"id":1,"reply":{"session":{"opened":{"session":1025,"ticket":"…","lease_ms":30000,"app_id":0,…}}}}}
+//! → {"id":9,"request":{"session":{"renew":{"session":1025,"ticket":"…"}}}}
 //! → {"id":2,"request":{"admin":{"region_save":{"app":"kv","region":"store","path":"/tmp/x"}}}}
 //! ← {"progress":{"id":2,"done":1048576,"total":67108864}}
 //! ← {"failed":{"id":2,"error":{"operation":"save","object":"kv/store","cause":"…","way_out":"…"}}}
 //! ```
+//!
+//! [`SessionGrant`](protocol::session::SessionGrant) is all that a client needs for datagrams, whose format is in
+//! [`naam_abi::wire`]: numbers of app, functions and regions, ports, the tag's key (32 hexadecimal digits: two words of
+//! 16, each the number that SipHash takes). Raw rights are asked for when the session is opened:
+//! `{"open":{"app":"kv","rights":[{"region":"store","handler":{"read":true,"write":true,"atomic":true},"raw":{"read":true}}]}}`.
+//! A session that is not renewed ends with its lease; the connection need not stay.
 //!
 //! | module | what |
 //! |---|---|

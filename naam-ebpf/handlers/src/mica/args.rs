@@ -8,7 +8,7 @@
 //! | [`delete`] | key length | 0 | 0 | key |
 //!
 //! Value and key are padded with zeros to whole words. A GET trusts the client's hash and number of
-//! buckets, which can but make it miss; the others find out for themselves. The three leading words
+//! buckets (bits 32 to 37 of the region's first word), which can but make it miss; the others find out for themselves. The three leading words
 //! of those that write become the item's own.
 
 use super::{KEY_MAX, VALUE_MAX, hash::hash, layout::Geometry};

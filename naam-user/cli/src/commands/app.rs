@@ -18,7 +18,7 @@ pub enum Command {
         /// Its number in datagrams, 0 to 63 [default: the lowest free one]
         #[arg(long)]
         id: Option<u16>,
-        /// Whether its datagrams are tagged; off leaves corruption to the UDP checksum
+        /// Whether its datagrams are tagged; without tags nobody notices corruption
         #[arg(long, default_value = "on")]
         integrity: Integrity,
     },
