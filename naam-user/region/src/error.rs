@@ -54,6 +54,12 @@ pub enum RegionError {
         /// The cause.
         source: io::Error,
     },
+    /// What is there is no regular file: a device, a pipe, a directory, or a link where a file would be replaced.
+    #[error("{path} is no regular file; name one, or a new one")]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Sys(#[from] SysError),

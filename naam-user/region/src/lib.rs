@@ -26,6 +26,7 @@
 mod btf;
 pub mod dump;
 mod error;
+mod file;
 pub mod format;
 pub mod geometry;
 pub mod memory;

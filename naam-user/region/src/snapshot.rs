@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::SystemTime;
 
+use crate::file::{Temporary, regular};
 use crate::format::{self, CHUNK_BYTES, Chunk, HEADER_BYTES, Header};
 use crate::uring::{Reader, Writer, run};
 use crate::{AccessError, Memory, Region, RegionError};
@@ -40,7 +40,9 @@ pub type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + Send);
 
 impl Region {
     /// Saves the region to `path`: into a temporary file beside it, which takes the name when it is
-    /// complete and on the medium. Chunks of zeros take no room. Returns what was written.
+    /// complete and on the medium. A file of that name is replaced, anything else is refused. Where the file system can,
+    /// the temporary file has no name, so that nothing stays of a save that is killed. Chunks of zeros take no room.
+    /// Returns what was written.
     ///
     /// Every word is whole; the snapshot as such is not an instant: stop the app's writers first
     /// where its data structures need that.
@@ -54,8 +56,8 @@ impl Region {
             region: self.name().to_owned(),
             chunks: Vec::new(),
         };
-        let header = run(|| write_chunks(&memory, Writer::new(file, &temporary.path), header, progress))?;
-        temporary.rename(path)?;
+        let header = run(|| write_chunks(&memory, Writer::new(file, path), header, progress))?;
+        temporary.publish(path)?;
         Ok(header)
     }
 
@@ -83,8 +85,7 @@ impl Region {
     /// Copies a plain file's bytes to `offset`, a multiple of 8. Refuses a file that does not fit
     /// before the first byte changes. Returns the bytes copied.
     pub fn load_file(&self, path: &Path, offset: u64, progress: OnProgress<'_>) -> Result<u64, RegionError> {
-        let file = fs::File::open(path).map_err(RegionError::file("open", path))?;
-        let len = file.metadata().map_err(RegionError::file("read the length of", path))?.len();
+        let (file, len) = open_file(path)?;
         if !offset.is_multiple_of(8) {
             return Err(AccessError::Unaligned { offset, len }.into());
         }
@@ -124,9 +125,18 @@ pub fn read(path: &Path) -> Result<(Header, Vec<u8>), RegionError> {
     Ok((header, bytes))
 }
 
+/// Opens a file for reading, with its length. What is no regular file has none.
+fn open_file(path: &Path) -> Result<(fs::File, u64), RegionError> {
+    regular(&fs::metadata(path).map_err(RegionError::file("open", path))?, path)?;
+    let file = fs::File::open(path).map_err(RegionError::file("open", path))?;
+    let metadata = file.metadata().map_err(RegionError::file("read the length of", path))?;
+    regular(&metadata, path)?;
+    Ok((file, metadata.len()))
+}
+
 fn open(path: &Path) -> Result<(Header, fs::File), RegionError> {
     let refuse = |reason| RegionError::Format { path: path.to_owned(), reason };
-    let mut file = fs::File::open(path).map_err(RegionError::file("open", path))?;
+    let (mut file, len) = open_file(path)?;
     let mut head = Vec::new();
     let mut read = |upto: u64, head: &mut Vec<u8>| {
         let missing = upto - head.len() as u64;
@@ -136,7 +146,6 @@ fn open(path: &Path) -> Result<(Header, fs::File), RegionError> {
     let bytes = Header::peek(&head).map_err(refuse)?;
     read(format::head_bytes(bytes), &mut head)?;
     let header = Header::decode(&head).map_err(refuse)?;
-    let len = file.metadata().map_err(RegionError::file("read the length of", path))?.len();
     if len != header.file_bytes() {
         return Err(refuse(format!("it has {len} bytes and should have {}", header.file_bytes())));
     }
@@ -258,46 +267,4 @@ async fn copy_plain(
         Ok(())
     };
     reader.each(pieces, copy).await
-}
-
-/// A file that goes away unless it gets its final name.
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Temporary {
-    /// Creates a file beside `path` that nobody else has: never one that exists, which could be
-    /// another save's, or a link that leads elsewhere.
-    fn beside(path: &Path) -> Result<(Self, fs::File), RegionError> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        loop {
-            let mut name = std::ffi::OsString::from(".");
-            name.push(path.file_name().unwrap_or_default());
-            name.push(format!(".{}.{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-            let path = path.with_file_name(name);
-            match fs::File::create_new(&path) {
-                Ok(file) => return Ok((Self { path }, file)),
-                // Left over from a process of the same number that crashed.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(RegionError::file("create", path)(error)),
-            }
-        }
-    }
-
-    fn rename(self, to: &Path) -> Result<(), RegionError> {
-        fs::rename(&self.path, to).map_err(RegionError::file("rename to", to))?;
-        // The name too must survive a crash.
-        let dir = match to.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(RegionError::file("sync", dir))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After a rename there is nothing under this name.
-        let _ = fs::remove_file(&self.path);
-    }
 }

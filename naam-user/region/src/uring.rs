@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::thread;
 
 use tokio::task::JoinHandle;
+use tokio_uring::buf::BoundedBuf;
 use tokio_uring::fs::File;
 
 use crate::RegionError;
@@ -127,7 +128,11 @@ impl<'a> Reader<'a> {
                 let file = Rc::clone(&self.file);
                 let mut bytes = std::mem::take(&mut spare);
                 bytes.resize(len, 0);
-                ahead.push_back(tokio_uring::spawn(async move { file.read_exact_at(bytes, position).await }));
+                // A slice: of a vector it would fill the whole capacity.
+                ahead.push_back(tokio_uring::spawn(async move {
+                    let (result, slice) = file.read_exact_at(bytes.slice(..len), position).await;
+                    (result, slice.into_inner())
+                }));
             }
             let Some(oldest) = ahead.pop_front() else { return Ok(()) };
             let bytes = finished(oldest).await.map_err(RegionError::file("read", self.path))?;

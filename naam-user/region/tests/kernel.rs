@@ -343,6 +343,24 @@ fn plain_file_lands_at_its_offset() {
     assert!(matches!(region.load_file(&file, 4, &mut |_| ()), Err(RegionError::Access(AccessError::Unaligned { .. }))));
 }
 
+/// Shorter than a word, and of more pieces than are read at a time with a short one at the end.
+#[test]
+fn files_of_every_length_are_loaded() {
+    let place = Place::new();
+    let region = place.region(16 * MIB);
+    let file = place.file("plain");
+    for len in [1, 3, 7, 8, 9, 9 * MIB as usize + 5] {
+        let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
+        std::fs::write(&file, &bytes).unwrap();
+        assert_eq!(region.load_file(&file, 8, &mut |_| ()).unwrap(), len as u64, "{len}");
+        assert!(contents(&region)[8..8 + len] == bytes, "{len}");
+    }
+    for path in ["/dev/zero", "/dev"] {
+        let refused = region.load_file(path.as_ref(), 0, &mut |_| ());
+        assert!(matches!(refused, Err(RegionError::NotAFile { .. })), "{path}: {refused:?}");
+    }
+}
+
 #[test]
 fn dump_shows_a_range() {
     let place = Place::new();
