@@ -18,7 +18,7 @@ pub struct Geometry {
 
 /// A size that no region has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a region cannot have {bytes} bytes: {reason}; nearest is {}", nearest(*.below, *.above))]
+#[error("a region cannot have {bytes} bytes: {reason}; nearest: {}", nearest(*.below, *.above))]
 pub struct GeometryError {
     /// What was asked for.
     pub bytes: u64,
@@ -31,7 +31,7 @@ pub struct GeometryError {
 }
 
 fn nearest(below: u64, above: u64) -> String {
-    if below == above { size_text(below) } else { format!("{} or {}", size_text(below), size_text(above)) }
+    if below == above { size_text(below) } else { format!("{} and {}", size_text(below), size_text(above)) }
 }
 
 /// A range that is not an object of the region.
