@@ -30,6 +30,11 @@ impl Slots {
         self.sequences.len()
     }
 
+    /// Slots that no call has.
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// A free slot and its next sequence, if there is one.
     pub(crate) fn take(&mut self) -> Option<Slot> {
         let number = self.free.pop()?;

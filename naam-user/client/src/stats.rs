@@ -51,9 +51,9 @@ pub struct ClientStats {
     pub elsewhere: u64,
     /// Answers "the host's time was up": asked again later.
     pub out_of_time: u64,
-    /// Answers "its steps are used up": asked again as a Continue.
+    /// Answers "its steps, or the host's time, are used up": asked again at once, as a Continue.
     pub continued: u64,
-    /// Messages that home gave back, to go on with: sent home again.
+    /// Messages that home gave back: sent home again, or held for their owner.
     pub pushbacks: u64,
     /// Answers "another handler version serves": asked again with that one.
     pub version_retries: u64,

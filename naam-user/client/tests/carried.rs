@@ -1,111 +1,17 @@
 //! Carried messages in the core: given back by home, they go home again as they are, until they have an end.
 
+#[path = "model/pieces.rs"]
+mod pieces;
+
 use naam_abi::handler::Step;
 use naam_abi::limits::STEPS_MAX;
-use naam_abi::siphash::PUBLIC_KEY;
 use naam_abi::tables::{RIGHT_ALL, RIGHT_READ};
 use naam_abi::wire::{
-    self, CARRIED_BYTES_MAX, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_SERVED,
-    Message, Status,
+    CARRIED_BYTES_MAX, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, Message, Status,
 };
-use naam_client::{Call, CallError, Core, Function, FunctionInfo, Options, RegionInfo, SessionInfo, SubmitError};
+use naam_client::{CallError, Function, Serving, SubmitError};
 use naam_handler::native;
-
-/// Read-only.
-const READ: u16 = 16;
-/// Writing.
-const WRITE: u16 = 17;
-/// Bytes of arguments.
-const ARGS: usize = 16;
-const NOW: u64 = 1_000_000_000;
-const MS: u64 = 1_000_000;
-
-/// A session with one region, which it may read by itself.
-fn session(handler_rights: u8, raw_rights: u8) -> SessionInfo {
-    let mut session = SessionInfo::new([127, 0, 0, 1].into(), 3, 77);
-    for (name, number, writes) in [("read", READ, false), ("write", WRITE, true)] {
-        session.functions.insert(name.to_owned(), FunctionInfo { number, version: 1, writes, reply_max: 48 });
-    }
-    let info = RegionInfo { index: 0, bytes: 4096, value_len: 4096, handler_rights, raw_rights };
-    session.regions.insert("store".to_owned(), info);
-    session
-}
-
-fn core(session: SessionInfo) -> Core {
-    Core::new(session, &Options::default(), 1472, NOW)
-}
-
-fn call(function: u16, args: &[u8; ARGS]) -> Call<'_> {
-    Call::new(Function { number: function }, args)
-}
-
-/// The next datagram: its header, its one message, and its bytes.
-fn sent(core: &mut Core, now: u64) -> Option<(Header, Message, Vec<u8>)> {
-    let mut buffer = vec![0; 1472];
-    let len = core.transmit(now, &mut buffer)?.len;
-    buffer.truncate(len);
-    let (header, mut messages) = wire::parse(&buffer).unwrap();
-    let (message, _) = messages.next().unwrap().unwrap();
-    Some((header, message, buffer))
-}
-
-type Outcome = Result<Vec<u8>, CallError>;
-
-fn arrive(core: &mut Core, bytes: &[u8], now: u64) -> Vec<Outcome> {
-    let mut ends = Vec::new();
-    core.receive(now, bytes, &mut |end| ends.push(end.outcome.map(|reply| reply.bytes.to_vec())));
-    ends
-}
-
-/// The answer to a datagram of one message.
-fn answer(sent: &[u8], kind: Kind, edit: impl FnOnce(&mut Message, &mut [u8])) -> Vec<u8> {
-    let mut bytes = sent.to_vec();
-    let mut header = Header::decode(&bytes).unwrap();
-    let mut message = Message::decode(&bytes[HEADER_BYTES..]).unwrap();
-    edit(&mut message, &mut bytes[HEADER_BYTES + MESSAGE_BYTES..]);
-    message.encode(&mut bytes[HEADER_BYTES..]);
-    header.kind = kind;
-    header.encode(&mut bytes);
-    tagged(bytes)
-}
-
-fn tagged(mut bytes: Vec<u8>) -> Vec<u8> {
-    let header = Header::decode(&bytes).unwrap();
-    Header { tag: wire::tag(PUBLIC_KEY, &bytes), ..header }.encode(&mut bytes);
-    bytes
-}
-
-/// A Pushback of it, cut after `steps` steps; the first word of state tells it.
-fn pushback(sent: &[u8], steps: u32) -> Vec<u8> {
-    answer(sent, Kind::Pushback, |message, room| {
-        let mut buffer = [0; CARRIED_BYTES_MAX];
-        let carried = cut(steps, &mut buffer);
-        carried.fill(message);
-        message.hops += 1;
-        room[..carried.body().len()].copy_from_slice(carried.body());
-    })
-}
-
-fn cut(steps: u32, buffer: &mut [u8; CARRIED_BYTES_MAX]) -> Carried<'_> {
-    let mut m = native::request(&[3; ARGS]);
-    m.state[0] = steps.into();
-    m.reply_max = 48;
-    Carried::cut(&m, Step::Read, steps, 1, buffer).expect("carried")
-}
-
-fn done(sent: &[u8]) -> Vec<u8> {
-    answer(sent, Kind::Reply, |message, room| {
-        message.flags = MESSAGE_SERVED;
-        message.reply_len = 8;
-        room[..8].fill(9);
-    })
-}
-
-fn over_budget(sent: &[u8], steps: u32) -> Vec<u8> {
-    answer(sent, Kind::Reply, |message, _| {
-        (message.flags, message.status, message.steps) = (MESSAGE_SERVED, Status::Budget as u16, steps as u8);
-    })
-}
+use pieces::*;
 
 /// Out of steps, a call goes on by Continues under its own slot and sequence, and its user sees one answer.
 #[test]
@@ -141,6 +47,60 @@ fn calls_out_of_steps_go_on_at_home() {
         let stats = core.stats();
         assert_eq!((stats.continued, stats.pushbacks, stats.late, stats.in_flight), (1, 3, 3, 0));
     }
+}
+
+/// The host's time was up, and not the message's steps: as a Continue it keeps what it has done. Once it is one, it waits
+/// before it asks again.
+#[test]
+fn calls_out_of_time_go_on_as_continues() {
+    for function in [READ, WRITE] {
+        let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+        core.submit(&call(function, &[3; ARGS]), NOW).unwrap();
+        let (_, first, bytes) = sent(&mut core, NOW).unwrap();
+        assert_eq!(arrive(&mut core, &over_budget(&bytes, 5), NOW + MS), []);
+        let (header, fresh, bytes) = sent(&mut core, NOW + MS).unwrap();
+        assert_eq!((header.kind, fresh.flags, fresh.room > first.room), (Kind::Continue, 0, true));
+        assert_eq!((fresh.request, fresh.slot, fresh.sequence), (first.request, first.slot, first.sequence));
+        assert_eq!(arrive(&mut core, &over_budget(&bytes, 0), NOW + 2 * MS), []);
+        assert_eq!((sent(&mut core, NOW + 2 * MS), core.stats().out_of_time, core.stats().continued), (None, 1, 1));
+        core.tick(NOW + 500 * MS, &mut |_| panic!("it has time left"));
+        let (_, _, bytes) = sent(&mut core, NOW + 500 * MS).unwrap();
+        arrive(&mut core, &pushback(&bytes, 3), NOW + 501 * MS);
+        let (_, carried, bytes) = sent(&mut core, NOW + 501 * MS).unwrap();
+        assert_eq!((carried.flags, carried.steps), (MESSAGE_CARRIED, 3));
+        assert_eq!(arrive(&mut core, &done(&bytes), NOW + 502 * MS), [Ok(vec![9; 8])]);
+    }
+}
+
+/// A call that named no version learns it from the answer that it is over its budget: its Continue names it, and its end
+/// says so.
+#[test]
+fn continues_name_what_the_request_was_told() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    core.ask_version(Function { number: READ });
+    core.submit(&call(READ, &[3; ARGS]), NOW).unwrap();
+    let (header, _, mut bytes) = sent(&mut core, NOW).unwrap();
+    assert_eq!(header.handler, 0);
+    Header { handler: 7, epoch: 3, ..header }.encode(&mut bytes);
+    arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS);
+    let (header, _, bytes) = sent(&mut core, NOW + MS).unwrap();
+    assert_eq!((header.kind, header.handler), (Kind::Continue, 7));
+    let mut told = None;
+    core.receive(NOW + 2 * MS, &done(&bytes), &mut |end| told = end.serving);
+    assert_eq!(told, Some(Serving { version: 7, epoch: 3 }));
+}
+
+/// Two copies of a Request were out of steps: the second answer does not end what the first has set going.
+#[test]
+fn a_late_end_of_the_steps_is_no_end() {
+    let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+    core.submit(&call(READ, &[3; ARGS]), NOW).unwrap();
+    let (_, _, bytes) = sent(&mut core, NOW).unwrap();
+    arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS);
+    let (_, _, continued) = sent(&mut core, NOW + MS).unwrap();
+    assert_eq!(arrive(&mut core, &over_budget(&bytes, STEPS_MAX), NOW + MS), []);
+    assert_eq!((core.stats().late, core.in_flight()), (1, 1));
+    assert_eq!(arrive(&mut core, &done(&continued), NOW + 2 * MS), [Ok(vec![9; 8])]);
 }
 
 /// Nobody answers: the same message goes again, with what it carries.
@@ -284,8 +244,8 @@ fn messages_cut_elsewhere_begin_anew_with_another_version() {
     assert_eq!(bytes[HEADER_BYTES + MESSAGE_BYTES..][..ARGS], [8; ARGS]);
 }
 
-/// A Pushback that brings more than its call has room for, allows a longer reply than its call does, or names no
-/// version, is not taken over.
+/// A Pushback that brings more than its call has room for, allows a longer reply than its call does, or names
+/// another version or none, is not taken over.
 #[test]
 fn pushbacks_cannot_enlarge_a_call() {
     let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
@@ -309,10 +269,12 @@ fn pushbacks_cannot_enlarge_a_call() {
     let longer = answer(&back, Kind::Pushback, |message, _| message.reply_max = 7);
     let mut nobody = back.clone();
     Header { handler: 0, ..Header::decode(&back).unwrap() }.encode(&mut nobody);
-    for lie in [longer, tagged(nobody)] {
+    let mut another = back.clone();
+    Header { handler: 2, ..Header::decode(&back).unwrap() }.encode(&mut another);
+    for lie in [longer, tagged(nobody), tagged(another)] {
         assert_eq!((arrive(&mut core, &lie, NOW + MS), sent(&mut core, NOW + MS)), (vec![], None));
     }
-    assert_eq!((core.stats().malformed, core.stats().pushbacks), (5, 0));
+    assert_eq!((core.stats().malformed, core.stats().pushbacks), (6, 0));
     arrive(&mut core, &back, NOW + MS);
-    assert_eq!((core.stats().malformed, core.stats().pushbacks), (5, 1), "the true one is taken over");
+    assert_eq!((core.stats().malformed, core.stats().pushbacks), (6, 1), "the true one is taken over");
 }

@@ -100,7 +100,14 @@ impl Run {
     /// # Errors
     /// [`RunError::ArgsTooLong`], as the host would refuse it, or a fault.
     pub fn start(program: &Arc<Program>, request: &Request<'_>) -> Result<Self, RunError> {
-        let mut run = Self {
+        let mut run = Self::new(program);
+        run.restart(program, request)?;
+        Ok(run)
+    }
+
+    /// A place, without a message.
+    fn new(program: &Arc<Program>) -> Self {
+        Self {
             program: Arc::clone(program),
             arena: Arena::new(),
             // Until the first step has run.
@@ -109,25 +116,34 @@ impl Run {
             total: 0,
             reply_max: 0,
             viewed: false,
-        };
-        run.restart(program, request)?;
-        Ok(run)
+        }
     }
 
     /// Takes in a message that was cut elsewhere, where it waits for its op: [`action`](Self::action) says for which.
-    /// `shard` is its datagram's. What it brings is believed no more than arguments are.
+    /// `shard` is its datagram's. What it brings is believed no more than arguments are: one that could not go on at home
+    /// either has ended, with home's status, before a step was run.
     pub fn resume(program: &Arc<Program>, carried: &Carried<'_>, shard: u16) -> Self {
-        let mut arena = Arena::new();
-        carried.restore(shard, &mut arena.message);
-        let reply_max = program.meta().reply_max.min(carried.reply_max() as u32);
-        arena.message.reply_max = reply_max;
-        let step = carried.step();
-        let state = match check(program, step, &arena.message) {
-            Ok(()) => State::Pending(step),
+        let mut run = Self::new(program);
+        run.take_over(program, carried, shard);
+        run
+    }
+
+    /// Forgets the message and takes in one that was cut elsewhere, as [`resume`](Self::resume) does, without allocating.
+    pub fn take_over(&mut self, program: &Arc<Program>, carried: &Carried<'_>, shard: u16) {
+        self.run_by(program);
+        self.clear();
+        let message = &mut self.arena.message;
+        carried.restore(shard, message);
+        self.reply_max = program.meta().reply_max.min(carried.reply_max() as u32);
+        message.reply_max = self.reply_max;
+        self.total = u32::from(carried.steps());
+        let meta = program.meta();
+        let fits = carried.state().len() <= meta.state_len as usize && carried.reply_max() <= meta.reply_max as usize;
+        let checked = if fits { check(program, carried.step(), message) } else { Err(Status::TooLong) };
+        self.state = match checked {
+            Ok(()) => State::Pending(carried.step()),
             Err(status) => State::Ended(status),
         };
-        let total = u32::from(carried.steps());
-        Self { program: Arc::clone(program), arena, state, steps: 0, total, reply_max, viewed: false }
     }
 
     /// The message as it travels, cut where it waits for an op; its parts go to `buffer`, for which
@@ -149,9 +165,7 @@ impl Run {
         if args.len() > ARGS_BYTES {
             return Err(RunError::ArgsTooLong { len: args.len(), max: ARGS_BYTES });
         }
-        if !Arc::ptr_eq(&self.program, program) {
-            self.program = Arc::clone(program);
-        }
+        self.run_by(program);
         let room = (request.reply_room / 8 * 8).min(REPLY_BYTES) as u32;
         self.reply_max = room.min(program.meta().reply_max);
         self.clear();
@@ -161,6 +175,12 @@ impl Run {
         message.reply_max = self.reply_max;
         message.shard = u32::from(request.shard);
         self.step()
+    }
+
+    fn run_by(&mut self, program: &Arc<Program>) {
+        if !Arc::ptr_eq(&self.program, program) {
+            self.program = Arc::clone(program);
+        }
     }
 
     /// Zeros wherever the last message may have left something.
@@ -207,6 +227,7 @@ impl Run {
         let len = if status == Status::Ok { message.reply_len as usize } else { 0 };
         End { status, code: message.code, reply: &bytes_of(&message.reply)[..len], steps: self.total }
     }
+
     /// Goes on with what a READ gave.
     ///
     /// # Errors

@@ -22,7 +22,11 @@ struct Inner {
 }
 
 impl Waker {
-    pub(crate) fn new() -> rustix::io::Result<Self> {
+    /// A waker of a transport that waits for something else than this crate's do; those bring their own.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn new() -> rustix::io::Result<Self> {
         let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self { inner: Arc::new(Inner { event, signalled: AtomicBool::new(false) }) })
     }

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use naam_abi::limits::REPLY_BYTES;
 use naam_abi::wire::{Carried, Message};
 
-use super::Slot;
+use super::{Serving, Slot};
 use crate::list::Lists;
 
 /// Where a call is.
@@ -17,6 +17,8 @@ pub(super) enum Phase {
     Queued,
     /// Sent, waiting for an answer or the next attempt.
     Sent,
+    /// Given back by home: it waits for its owner. See [`held`](super::held).
+    Held,
 }
 
 #[derive(Debug)]
@@ -37,14 +39,18 @@ pub(super) struct Call {
     pub attempts: u16,
     /// Handler version named in the last attempt.
     pub version: u16,
+    /// What an answer to an attempt that named none has told, if it was not the last.
+    pub serving: Option<Serving>,
     /// Stamp of the last attempt.
     pub stamp: u32,
     pub slot: Option<Slot>,
     pub deadline: u64,
     /// Sent as a Continue, so that home may give it back instead of ending it for its budget.
     pub continues: bool,
-    /// What it carries, once it has been cut. The only thing that is allocated for a call.
+    /// What it carries, once it has been cut. The only thing that is allocated for a call, with `held`.
     pub cargo: Option<Box<Cargo>>,
+    /// What home has given back, while that waits for its owner.
+    pub held: Option<Box<Cargo>>,
 }
 
 /// A carried message as it travels.
@@ -52,17 +58,28 @@ pub(super) struct Call {
 pub(super) struct Cargo {
     /// Handler version whose state it is: no other may go on with it.
     pub version: u16,
+    /// Sites it had passed when it came here.
+    pub passed: u8,
     /// Its part of the header.
     pub header: Message,
-    /// Its parts, as they lie in the room.
+    /// Its parts as they lie in the room, and the rest of the room that it needs.
     pub body: Vec<u8>,
 }
 
 impl Cargo {
     pub(super) fn new(carried: &Carried<'_>, version: u16, hops: u8) -> Box<Self> {
-        let mut header = Message { hops, ..Message::default() };
-        carried.fill(&mut header);
-        Box::new(Self { version, header, body: carried.body().to_vec() })
+        let mut cargo = Box::new(Self { version, passed: hops, header: Message::default(), body: Vec::new() });
+        cargo.replace(carried, hops);
+        cargo
+    }
+
+    /// Takes the same message in as it stands some steps further.
+    pub(super) fn replace(&mut self, carried: &Carried<'_>, hops: u8) {
+        self.header = Message { hops, ..Message::default() };
+        carried.fill(&mut self.header);
+        self.body.clear();
+        self.body.extend_from_slice(carried.body());
+        self.body.resize(carried.room(), 0);
     }
 }
 
@@ -107,11 +124,13 @@ impl Calls {
             plain_room: 0,
             attempts: 0,
             version: 0,
+            serving: None,
             stamp: 0,
             slot: None,
             deadline: 0,
             continues: false,
             cargo: None,
+            held: None,
         };
         Self {
             entries: (0..window as u32).map(entry).collect(),
@@ -164,11 +183,13 @@ impl Calls {
             plain_room: room as u16,
             attempts: 0,
             version: 0,
+            serving: None,
             stamp: call.stamp,
             slot,
             deadline,
             continues: false,
             cargo: None,
+            held: None,
         };
         let at = index as usize * self.args_max;
         self.args[at..at + args.len()].copy_from_slice(args);
@@ -181,7 +202,7 @@ impl Calls {
         debug_assert_ne!(call.phase, Phase::Free);
         call.phase = Phase::Free;
         call.answered = answered;
-        call.cargo = None;
+        (call.cargo, call.held) = (None, None);
         self.free.push_front(FREE, index);
         call.slot.take()
     }

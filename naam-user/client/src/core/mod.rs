@@ -8,9 +8,11 @@
 //! | take a call | this | [`Core::submit`] |
 //! | pack messages into a datagram | `pack` | [`Core::transmit`] |
 //! | match answers | `receive` | [`Core::receive`] |
+//! | go on with what home gave back | `held` | [`Core::next_held`] |
 //! | retry, give up | `timers` | [`Core::tick`] |
 
 mod calls;
+mod held;
 mod pack;
 mod receive;
 mod timers;
@@ -27,7 +29,10 @@ use crate::session::{FunctionInfo, SessionInfo};
 use crate::slots::{Slot, Slots};
 use crate::stats::ClientStats;
 use calls::{Calls, Cargo, Phase};
+use held::Holding;
 use pack::Bins;
+
+pub use held::Held;
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -221,6 +226,7 @@ pub struct Core {
     timers: crate::wheel::Wheel,
     slots: Slots,
     backoff: Backoff,
+    holding: Holding,
     nonce: u64,
     stats: ClientStats,
 }
@@ -245,6 +251,7 @@ impl Core {
             bins: Bins::new(window, options.messages_max),
             timers: crate::wheel::Wheel::new(window, now),
             backoff: Backoff::new(options),
+            holding: Holding::default(),
             nonce: 0,
             stats: ClientStats::default(),
             session,
@@ -264,6 +271,11 @@ impl Core {
     /// Calls in flight.
     pub fn in_flight(&self) -> usize {
         self.calls.in_use()
+    }
+
+    /// Request slots that no call has: as many calls of functions that write can be taken.
+    pub fn free_slots(&self) -> usize {
+        self.slots.free()
     }
 
     /// Counters.
@@ -426,6 +438,7 @@ impl Core {
             Err(CallError::Closed { .. }) => self.stats.closed += 1,
         }
         let ticket = self.ticket(index);
+        let serving = serving.or(self.calls[index].serving);
         self.timers.cancel(index);
         self.bins.forget(index, &self.calls[index]);
         if let Some(slot) = self.calls.finish(index, answered) {
@@ -434,10 +447,10 @@ impl Core {
         done(Completion { ticket, outcome, serving });
     }
 
-    /// Puts a call that was sent in line again.
+    /// Puts a call that was sent, or held, in line again.
     fn send_again(&mut self, index: u32, now: u64) {
         let call = &mut self.calls[index];
-        if call.phase == Phase::Sent {
+        if matches!(call.phase, Phase::Sent | Phase::Held) {
             call.phase = Phase::Queued;
             self.timers.set(index, call.deadline);
             self.bins.queue(index, &self.calls[index], self.max_payload, now);

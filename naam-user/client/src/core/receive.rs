@@ -6,7 +6,7 @@ use naam_abi::wire::{
     self, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_DUPLICATE, Message, Status,
 };
 
-use super::calls::{Cargo, Phase};
+use super::calls::Phase;
 use super::{Completion, Core, Placement, Reply, Serving};
 use crate::error::CallError;
 use crate::session::Integrity;
@@ -90,25 +90,17 @@ impl Core {
             self.backoff.sample(u64::from((now as u32).wrapping_sub(message.sent)));
         }
         if header.kind == Kind::Pushback && message.flags & MESSAGE_CARRIED != 0 {
-            match Carried::decode(message, room) {
-                // What this call could not have become: home neither adds to its room nor to its reply.
-                Ok(carried)
-                    if header.handler == 0
-                        || carried.room() > usize::from(call.room)
-                        || carried.reply_max() > call.reply_max() =>
-                {
-                    self.stats.malformed += 1;
-                }
-                Ok(carried) => self.go_on(index, &carried, header.handler, message.hops, newest, now),
-                Err(_) => self.stats.malformed += 1,
-            }
+            self.take_back(index, header, message, room, newest, now);
             return;
         }
         match status {
             Status::Budget if newest && self.may_continue(index, message) => {
+                // A Continue names its version.
+                let serving = self.note_serving(index, header, newest);
                 // Room for whatever it will carry, as far as the path allows.
                 let most = self.max_payload - HEADER_BYTES - MESSAGE_BYTES;
                 let call = &mut self.calls[index];
+                call.serving = serving.or(call.serving);
                 let wanted = Carried::bytes(call.arg_len.into(), STATE_BYTES / 8, call.room.into());
                 call.room = call.room.max(wanted.min(most) as u16);
                 call.continues = true;
@@ -123,6 +115,10 @@ impl Core {
                 } else {
                     self.stats.late += 1;
                 }
+            }
+            // Of an earlier attempt, from before it was sent as a Continue.
+            Status::Budget if !newest && call.continues && message.flags & MESSAGE_DUPLICATE == 0 => {
+                self.stats.late += 1;
             }
             Status::Ok => {
                 self.stats.answers += 1;
@@ -163,23 +159,8 @@ impl Core {
         Some(Serving { version: header.handler, epoch: header.epoch })
     }
 
-    /// Takes a message that home has given back over, and sends it home once more, under the slot and sequence that it
-    /// had: whichever of its copies comes first runs. An answer to an earlier attempt, or one that is not further, is late.
-    fn go_on(&mut self, index: u32, carried: &Carried<'_>, version: u16, hops: u8, newest: bool, now: u64) {
-        let call = &mut self.calls[index];
-        let further = call.cargo.as_ref().is_none_or(|cargo| cargo.header.steps < carried.steps());
-        if !newest || !further || call.phase != Phase::Sent {
-            self.stats.late += 1;
-            return;
-        }
-        self.stats.pushbacks += 1;
-        call.continues = true;
-        call.cargo = Some(Cargo::new(carried, version, hops));
-        self.send_again(index, now);
-    }
-
-    /// Whether a call that used up a visit's steps goes on if it is sent as a Continue: its session must have by itself
-    /// the rights that it has through handlers. If it has had an effect, its slot will answer as before.
+    /// Whether a call that used up a visit's steps, or the host's time, goes on if it is sent as a Continue: its session
+    /// must have by itself the rights that it has through handlers. If it has had an effect, its slot will answer as before.
     fn may_continue(&self, index: u32, message: &Message) -> bool {
         let call = &self.calls[index];
         let fresh = call.phase == Phase::Sent && !call.continues && message.flags & MESSAGE_DUPLICATE == 0;
@@ -190,7 +171,7 @@ impl Core {
         let has_rights = regions.values().all(|region| region.handler_rights & !region.raw_rights & counts == 0);
         // Where no room bounds the reply, a Continue's would not either.
         let bounded = call.plain_room > 0 || known.is_some_and(|known| known.info.reply_max == 0);
-        fresh && bounded && u32::from(message.steps) >= STEPS_MAX && !regions.is_empty() && has_rights
+        fresh && bounded && !regions.is_empty() && has_rights
     }
 
     /// Asks again: at once with another version, otherwise after a while.

@@ -26,8 +26,10 @@
 //! ```
 
 mod drive;
+mod lacking;
 mod learn;
 mod learned;
+mod pushed;
 mod read;
 mod stats;
 mod visit;
@@ -47,6 +49,7 @@ use crate::client::{Client, ClientError, OwnedReply, now};
 use crate::core::{Call, Completion, Function, Reply};
 use crate::error::{CallError, SubmitError};
 
+use lacking::Lacking;
 pub use learn::LearnError;
 use learned::{Learned, note_serving};
 pub use stats::SiteStats;
@@ -128,6 +131,7 @@ pub struct SiteClient {
     owners: Box<[Owner]>,
     /// Visits with something to do that does not wait for an answer.
     ready: VecDeque<u32>,
+    lacking: Lacking,
     /// Something was submitted to the client below since it last sent.
     unsent: bool,
     stats: SiteStats,
@@ -140,7 +144,8 @@ impl SiteClient {
     }
 
     /// The same, with handlers run by `machine`.
-    pub fn with_machine(client: Client, placement: Placement, machine: Machine) -> Self {
+    pub fn with_machine(mut client: Client, placement: Placement, machine: Machine) -> Self {
+        client.core_mut().hold(true);
         let session = client.core().session();
         let whole = session.regions.values().all(|info| info.handler_rights & !info.raw_rights == 0);
         let carries = whole && !session.regions.is_empty();
@@ -162,6 +167,7 @@ impl SiteClient {
             free: Vec::new(),
             owners: vec![Owner::Nobody; window].into(),
             ready: VecDeque::new(),
+            lacking: Lacking::default(),
             unsent: false,
             stats: SiteStats::default(),
             client,
@@ -225,7 +231,7 @@ impl SiteClient {
         match self.client.submit(call) {
             Ok(ticket) => {
                 self.owners[ticket.index()] = Owner::Home(index);
-                self.visits[index as usize].begin_at_home(call.function, shard);
+                self.visits[index as usize].begin_at_home(call, shard);
                 Ok(self.ticket(index))
             }
             Err(error) => {
@@ -281,16 +287,21 @@ impl SiteClient {
     /// # Errors
     /// As [`Client::poll`].
     pub fn poll(&mut self, mut done: impl FnMut(SiteCompletion<'_>)) -> Result<usize, TransportError> {
+        self.wake();
         let mut ended = self.drive(&mut done);
         self.unsent = false;
         let Self { client, visits, owners, programs, ready, stats, free, .. } = self;
         client.poll(|Completion { ticket, outcome, serving }| {
             match std::mem::replace(&mut owners[ticket.index()], Owner::Nobody) {
                 Owner::Home(index) => {
-                    let (function, shard) = (visits[index as usize].function, visits[index as usize].shard);
-                    note_serving(&mut programs[usize::from(function.number)], shard, serving);
-                    let ticket = SiteTicket { index, generation: visits[index as usize].generation };
-                    visits[index as usize].doing = Doing::Nothing;
+                    let visit = &mut visits[index as usize];
+                    note_serving(&mut programs[usize::from(visit.function.number)], visit.shard, serving);
+                    let ticket = SiteTicket { index, generation: visit.generation };
+                    // It may have gone on here all the same, after home had given one copy of it back.
+                    if let Some(asked) = visit.asked.take() {
+                        owners[asked] = Owner::Nobody;
+                    }
+                    (visit.doing, visit.held) = (Doing::Nothing, None);
                     free.push(index);
                     stats.ended_at_host += 1;
                     ended += 1;
@@ -304,7 +315,11 @@ impl SiteClient {
                 Owner::Nobody => {}
             }
         })?;
+        self.take_back();
+        self.wake();
         ended += self.drive(&mut done);
+        ended += self.expire(&mut done);
+        self.wake();
         // What the steps asked for goes out now, not at the next poll.
         if std::mem::take(&mut self.unsent) {
             self.client.flush()?;
@@ -317,7 +332,7 @@ impl SiteClient {
     /// # Errors
     /// As [`Client::wait`].
     pub fn wait(&mut self, limit: Duration) -> Result<(), TransportError> {
-        if self.ready.is_empty() { self.client.wait(limit) } else { Ok(()) }
+        if self.ready.is_empty() { self.client.wait(self.lacking.bound(limit)) } else { Ok(()) }
     }
 
     /// Calls a function and waits for the answer.

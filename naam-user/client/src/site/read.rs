@@ -25,8 +25,8 @@ pub(super) struct Wanted {
 pub(super) enum Asked {
     /// Its answer comes by [`Visit::take`](super::visit::Visit::take).
     Waits,
-    /// No more can be asked for now.
-    Full,
+    /// No more can be asked for now: what is lacking.
+    Full(SubmitError),
     /// What home would say of it.
     Refused(Status),
     /// Only home can perform it.
@@ -54,10 +54,10 @@ impl SiteClient {
             Ok(ticket) => {
                 self.owners[ticket.index()] = Owner::Read(index);
                 self.unsent = true;
-                visit.doing = Doing::Read;
+                (visit.doing, visit.asked) = (Doing::Read, Some(ticket.index()));
                 Asked::Waits
             }
-            Err(SubmitError::Busy { .. }) => Asked::Full,
+            Err(lack @ SubmitError::Busy { .. }) => Asked::Full(lack),
             Err(_) => Asked::AtHome,
         }
     }

@@ -19,7 +19,15 @@ pub struct SiteStats {
     pub carried_home: u64,
     /// Of those sent home, because the session has no raw right to READ, or the app serves no one-sided functions.
     pub without_right: u64,
-    /// Steps run here of calls that ended here.
+    /// Times that home gave a call back and it went on here.
+    pub taken_back: u64,
+    /// Of these, times that it went home again: to write, to end under its slot, or because its steps were used up.
+    pub returned: u64,
+    /// Messages given back that no run of their handler could have left: not taken in.
+    pub strange_pushbacks: u64,
+    /// Calls that could not go home before their deadline, for want of a request slot or a place: ended here, never sent.
+    pub never_sent: u64,
+    /// Steps run of calls that ended here.
     pub steps: u64,
     /// One-sided READs answered.
     pub reads: u64,
@@ -38,6 +46,10 @@ impl SiteStats {
         self.sent_home += other.sent_home;
         self.carried_home += other.carried_home;
         self.without_right += other.without_right;
+        self.taken_back += other.taken_back;
+        self.returned += other.returned;
+        self.strange_pushbacks += other.strange_pushbacks;
+        self.never_sent += other.never_sent;
         self.steps += other.steps;
         self.reads += other.reads;
         self.strange_reads += other.strange_reads;

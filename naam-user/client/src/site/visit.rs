@@ -6,15 +6,19 @@ use naam_abi::wire::Status;
 use naam_engine::Run;
 
 use super::SiteStats;
-use crate::core::{Call, Function, Reply, Shard};
+use crate::core::{Call, Function, Reply, Shard, Ticket};
 use crate::error::CallError;
 
-/// What a visit waits for.
+/// What a visit does, or waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// It is not in use, or goes on at the next poll.
+    /// It is not in use.
     #[default]
     Nothing,
+    /// It stands in line to go on.
+    Ready,
+    /// A place or a request slot of the client below.
+    Lacking,
     /// An answer from home.
     Home,
     /// A READ.
@@ -36,6 +40,10 @@ pub(super) struct Visit {
     pub goes_home: bool,
     /// Its READ has no answer.
     pub failed: Option<CallError>,
+    /// Where the READ that it waits for is answered: a place of the client below.
+    pub asked: Option<usize>,
+    /// Home has given it back: the call below, whose slot and sequence it has. Its end is that call's.
+    pub held: Option<Ticket>,
     reply_room: Option<u16>,
     args: Vec<u8>,
 }
@@ -52,6 +60,8 @@ impl Default for Visit {
             deadline: Instant::now(),
             goes_home: false,
             failed: None,
+            asked: None,
+            held: None,
             reply_room: None,
             args: Vec::new(),
         }
@@ -61,22 +71,24 @@ impl Default for Visit {
 impl Visit {
     /// Takes a call in; its run has begun.
     pub fn begin(&mut self, call: &Call<'_>, shard: u16, version: u16) {
-        self.doing = Doing::Nothing;
-        self.goes_home = false;
-        self.failed = None;
-        self.shard = shard;
+        self.doing = Doing::Ready;
+        self.fresh(call, shard);
         self.version = version;
-        self.function = call.function;
         self.reply_room = call.reply_room;
-        self.deadline = Instant::now() + call.timeout;
         self.args.clear();
         self.args.extend_from_slice(call.args);
     }
 
-    /// A call that is not run here.
-    pub fn begin_at_home(&mut self, function: Function, shard: u16) {
+    /// A call that begins at home.
+    pub fn begin_at_home(&mut self, call: &Call<'_>, shard: u16) {
         self.doing = Doing::Home;
-        (self.function, self.shard) = (function, shard);
+        self.fresh(call, shard);
+    }
+
+    fn fresh(&mut self, call: &Call<'_>, shard: u16) {
+        (self.goes_home, self.failed, self.asked, self.held) = (false, None, None, None);
+        (self.function, self.shard) = (call.function, shard);
+        self.deadline = Instant::now() + call.timeout;
     }
 
     /// The call as home gets it, with the time that is left.
@@ -87,7 +99,7 @@ impl Visit {
 
     /// Takes a READ's answer.
     pub fn take(&mut self, outcome: Result<Reply<'_>, CallError>, stats: &mut SiteStats) {
-        self.doing = Doing::Nothing;
+        (self.doing, self.asked) = (Doing::Ready, None);
         let Some(run) = &mut self.run else { return };
         match outcome {
             Ok(reply) => {

@@ -1,0 +1,3 @@
+/* It only reads. */
+#include "walk.h"
+WALK(peruse, 0)

@@ -1,0 +1,3 @@
+/* It may write. */
+#include "walk.h"
+WALK(walk, 1)
