@@ -29,6 +29,8 @@ const READ: u16 = 0;
 
 /// What becomes of a datagram on its way home.
 type Fate = Box<dyn FnMut(&[u8]) -> bool + Send>;
+/// What a wire does to an answer.
+type Bend = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 
 /// Home, and the wire to it.
 struct Home {
@@ -40,12 +42,12 @@ struct Home {
 struct Wire {
     /// Answers on their way.
     back: VecDeque<Vec<u8>>,
-    /// All datagrams that were sent home, with their kinds.
-    sent: Vec<(Kind, u16, Vec<u8>)>,
+    /// All datagrams that were sent home, with their functions.
+    sent: Vec<(u16, Vec<u8>)>,
     /// Whether one arrives there.
     arrives: Option<Fate>,
     /// Changes an answer.
-    bend: Option<Box<dyn FnMut(&mut Vec<u8>) + Send>>,
+    bend: Option<Bend>,
     /// Waits of the client.
     waits: u64,
 }
@@ -116,7 +118,7 @@ impl Home {
     fn replay(&self) -> Vec<(u32, u64, u64)> {
         let before = self.stage.changes();
         let sent = std::mem::take(&mut self.wire().sent);
-        for (_, _, datagram) in sent {
+        for (_, datagram) in sent {
             self.serve(&datagram);
         }
         self.stage.changes().into_iter().filter(|change| !before.contains(change)).collect()
@@ -155,7 +157,7 @@ impl Transport for Line {
         let Some(Outgoing { len, .. }) = write(&mut buffer) else { return Ok(Sent::Idle) };
         let header = Header::decode(&buffer[..len]).expect("the client's own");
         let mut wire = self.home.wire();
-        wire.sent.push((header.kind, header.function, buffer[..len].to_vec()));
+        wire.sent.push((header.function, buffer[..len].to_vec()));
         if wire.arrives.as_mut().is_none_or(|arrives| arrives(&buffer[..len]))
             && let Some(mut answer) = self.home.serve(&buffer[..len])
         {
@@ -482,7 +484,7 @@ fn reads_of_many_visits_share_datagrams() {
             site.wait(Duration::from_millis(100)).unwrap();
         }
         let sent = std::mem::take(&mut home.wire().sent);
-        let counts: Vec<_> = sent.iter().map(|(_, function, bytes)| (*function, bytes[7])).collect();
+        let counts: Vec<_> = sent.iter().map(|(function, bytes)| (*function, bytes[7])).collect();
         assert_eq!(counts, vec![(READ, 16 / shards as u8); datagrams], "{shards} shards");
     }
 }
