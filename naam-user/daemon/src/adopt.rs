@@ -138,6 +138,8 @@ pub fn set_up(
         // Once rights have been given up: files of RDMA are of use only to who opened them.
         rdma: None,
         interfaces: Vec::new(),
+        unserved: Vec::new(),
+        wanted_hooks: BTreeMap::new(),
         configured_interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
         drains: Vec::new(),
         state: dir,
@@ -150,13 +152,12 @@ pub fn set_up(
     let swept = host.datapath.sweep()?;
     let sessions = host.adopt_sessions(first_generation);
     for interface in &config.interfaces {
-        host.attach(&interface.name, interface.hook)?;
+        host.serve_configured(&interface.name, interface.hook)?;
     }
     host.adopt_links(&configured_before)?;
     for (interface, hook) in links {
-        let elsewhere = host.interfaces.iter().any(|attached| attached.interface == interface);
-        if !elsewhere && !configured_before.contains(&interface) {
-            host.attach(&interface, hook)?;
+        if !host.is_wanted(&interface) && !configured_before.contains(&interface) {
+            host.serve_configured(&interface, hook)?;
         }
     }
     host.save()?;

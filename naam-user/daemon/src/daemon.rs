@@ -230,7 +230,8 @@ impl Daemon {
     }
 
     fn status(&self) -> Status {
-        let host = self.host.borrow();
+        let mut host = self.host.borrow_mut();
+        host.notice_losses();
         Status {
             instance: host.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -239,6 +240,7 @@ impl Daemon {
             adopted: host.adopted,
             port_base: host.datapath.port_base(),
             attachments: host.interfaces.clone(),
+            unserved: host.unserved.clone(),
             apps: host.list_apps(),
             capabilities: capabilities::effective().unwrap_or_default(),
             rdma: host.rdma.as_ref().map(Rdma::status),

@@ -1,7 +1,7 @@
 //! Doctor: what is wrong with a running instance, and what is not.
 
 use naam_abi::stats::{DROP_NAMES, Drop};
-use naam_control::protocol::admin::AttachedHook;
+use naam_control::protocol::admin::{AttachedHook, Unserved};
 use naam_control::protocol::inspect::{Finding, Verdict};
 
 use crate::capabilities;
@@ -10,14 +10,15 @@ use crate::host::Host;
 impl Host {
     /// Looks at what commonly goes wrong.
     pub fn examine(&mut self) -> Vec<Finding> {
-        let mut findings = vec![self.examine_interfaces(), self.examine_functions(), self.examine_sessions()];
+        self.notice_losses();
+        let mut findings: Vec<_> = self.unserved.iter().map(examine_unserved).collect();
+        findings.extend([self.examine_interfaces(), self.examine_functions(), self.examine_sessions()]);
         findings.extend(self.examine_rdma());
         findings.extend(self.examine_drops());
         findings
     }
 
     fn examine_interfaces(&self) -> Finding {
-        let pinned = self.datapath.attached().len();
         let generic = self.interfaces.iter().filter(|attached| attached.hook == AttachedHook::XdpGeneric).count();
         let names: Vec<_> = self.interfaces.iter().map(|attached| attached.interface.as_str()).collect();
         if self.interfaces.is_empty() {
@@ -29,7 +30,7 @@ impl Host {
             return finding("interfaces", Verdict::Warning, detail)
                 .way_out("use --hook tc, or a driver with native XDP");
         }
-        finding("interfaces", Verdict::Good, format!("{} ({pinned} pinned links)", names.join(", ")))
+        finding("interfaces", Verdict::Good, names.join(", "))
     }
 
     fn examine_functions(&self) -> Finding {
@@ -115,6 +116,14 @@ impl Host {
         }
         findings
     }
+}
+
+fn examine_unserved(unserved: &Unserved) -> Finding {
+    let Unserved { interface, cause, .. } = unserved;
+    let detail = format!("{interface} is to be served and is not: {cause}");
+    finding("interfaces", Verdict::Bad, detail).way_out(&format!(
+        "the daemon tries again every second; `naam attach {interface}` tries now, `naam detach {interface}` gives it up"
+    ))
 }
 
 fn finding(check: &str, verdict: Verdict, detail: String) -> Finding {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use naam_abi::siphash::{Key, PUBLIC_KEY, SipHash};
 use naam_abi::tables::{APP_SERVING, APP_TAG, APP_TIMED, AppEntry};
-use naam_control::protocol::admin::{Attachment, Counters};
+use naam_control::protocol::admin::{Attachment, Counters, Hook, Unserved};
 use naam_control::protocol::session::{Function, Rights};
 use naam_control::sessions::Sessions;
 use naam_control::{ControlError, FunctionName, Name};
@@ -46,6 +46,10 @@ pub struct Host {
     pub rdma: Option<Rdma>,
     /// Interfaces served.
     pub interfaces: Vec<Attachment>,
+    /// Interfaces that are to be served and are not.
+    pub unserved: Vec<Unserved>,
+    /// Hooks that were asked for, by interface. What is attached to without being asked for is not here.
+    pub wanted_hooks: BTreeMap<String, Hook>,
     /// Interfaces that the configuration names.
     pub configured_interfaces: Vec<String>,
     /// Old versions that still serve late messages.

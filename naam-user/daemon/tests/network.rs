@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{APP, ECHO, Instance, name, root};
 use naam_abi::wire::Status;
-use naam_control::protocol::admin::{AdminReply, AdminRequest, AttachedHook, Hook};
+use naam_control::protocol::admin::{AdminReply, AdminRequest, AttachedHook, Attachment, Hook};
+use naam_control::protocol::inspect::{Finding, Verdict};
 use naam_testbed::{DEVICE, HOST_V4, Topology};
 use naam_tests::frame::{Message, Reply, Request};
 
@@ -142,21 +143,87 @@ fn killed_daemon_is_not_missed_on_the_wire() {
     assert!(net.instance.refused(missing).contains("nowhere0"));
 }
 
-#[test]
-fn an_interface_made_again_is_attached_to_again() {
-    let Some(net) = Net::start("an_interface_made_again_is_attached_to_again") else { return };
-    let ifindex = || net.instance.status().attachments.first().map(|attached| attached.ifindex);
-    let before = ifindex();
-    net.topology.host().ip(&format!("link del {DEVICE}")).unwrap();
-    net.topology.host().ip(&format!("link add {DEVICE} type veth peer name peer0")).unwrap();
+/// Waits until the daemon serves `naam0` as an interface of another number than `before`; how.
+fn wait_for_another(net: &Net, before: Option<u32>) -> Attachment {
     let started = Instant::now();
-    while ifindex() == before {
+    loop {
+        let attached = net.instance.status().attachments.into_iter().find(|attached| attached.interface == DEVICE);
+        if let Some(attached) = attached.filter(|attached| Some(attached.ifindex) != before) {
+            return attached;
+        }
         assert!(started.elapsed() < Duration::from_secs(20), "{}", net.instance.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(net.instance.log().contains("the interface was made again"), "{}", net.instance.log());
+}
+
+#[test]
+fn an_interface_made_again_is_attached_to_again() {
+    let Some(mut net) = Net::start("an_interface_made_again_is_attached_to_again") else { return };
+    net.instance.done(AdminRequest::Detach { interface: DEVICE.into() });
+    net.instance.kill();
+    net.instance.configure(&format!("[[interface]]\nname = \"{DEVICE}\"\n{}", net.instance.kv_app()));
+    net.instance.start();
+    let before = net.instance.status().attachments[0].ifindex;
+    net.topology.host().ip(&format!("link del {DEVICE}")).unwrap();
+    // Nothing but what the kernel has.
+    let status = net.instance.status();
+    assert_eq!((status.attachments, status.unserved[0].interface.as_str()), (vec![], DEVICE));
+    let AdminReply::Findings(findings) = net.instance.done(AdminRequest::Doctor) else { panic!("no findings") };
+    let is_bad = |finding: &&Finding| finding.verdict == Verdict::Bad && finding.check == "interfaces";
+    assert!(findings.iter().find(is_bad).unwrap().detail.contains("naam0 is to be served and is not"), "{findings:?}");
+
+    net.topology.host().ip(&format!("link add {DEVICE} type veth peer name peer0")).unwrap();
+    let attached = wait_for_another(&net, Some(before));
+    // As it was asked for, not as it was.
+    assert_eq!((attached.hook, attached.reason.as_str()), (AttachedHook::XdpNative, "native XDP is the fastest way"));
+    assert!(net.instance.log().contains("not served any more"), "{}", net.instance.log());
     let AdminReply::Inspection(inspection) = net.instance.done(AdminRequest::Inspect) else { panic!("no inspection") };
-    assert_eq!((inspection.links.len(), inspection.links[0].role.as_str()), (1, "tc on naam0"));
+    assert_eq!((inspection.links.len(), inspection.links[0].role.as_str()), (1, "xdp-native on naam0"));
+
+    // Given up, it is no longer waited for.
+    net.topology.host().ip(&format!("link del {DEVICE}")).unwrap();
+    net.instance.done(AdminRequest::Detach { interface: DEVICE.into() });
+    assert!(net.instance.status().unserved.is_empty());
+}
+
+#[test]
+fn a_link_that_somebody_removes_is_made_again() {
+    let Some(net) = Net::start("a_link_that_somebody_removes_is_made_again") else { return };
+    let (session, mut client) = (net.session(), net.socket());
+    for link in std::fs::read_dir(net.instance.pins().join("links")).unwrap() {
+        std::fs::remove_file(link.unwrap().path()).unwrap();
+    }
+    let unserved = net.instance.status().unserved;
+    assert!(unserved.first().is_none_or(|unserved| unserved.interface == DEVICE), "{unserved:?}");
+    wait_for_another(&net, None);
+    assert!(net.instance.log().contains("was removed by somebody else"), "{}", net.instance.log());
+    assert_eq!(client.echo(session).unwrap().status, OK);
+}
+
+#[test]
+fn a_configured_interface_may_come_later() {
+    if !root("a_configured_interface_may_come_later") {
+        return;
+    }
+    let topology = Topology::builder().build().expect("two namespaces and a veth pair");
+    let mut instance = Instance::kv();
+    instance.enter = Some(topology.host().path());
+    let late = "[[interface]]\nname = \"late0\"\nhook = \"tc\"\n";
+    instance.configure(&format!("{late}[[interface]]\nname = \"{DEVICE}\"\n{}", instance.kv_app()));
+    instance.start();
+    let served = |instance: &Instance| -> Vec<String> {
+        instance.status().attachments.into_iter().map(|attached| attached.interface).collect()
+    };
+    assert_eq!(served(&instance), [DEVICE]);
+    let unserved = instance.status().unserved;
+    assert_eq!((unserved.len(), unserved[0].interface.as_str()), (1, "late0"));
+    topology.host().ip("link add late0 type veth peer name peer0").unwrap();
+    let started = Instant::now();
+    while served(&instance) != [DEVICE, "late0"] {
+        assert!(started.elapsed() < Duration::from_secs(20), "{}", instance.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((instance.status().attachments[1].hook, instance.status().unserved), (AttachedHook::Tc, vec![]));
 }
 
 #[test]

@@ -266,6 +266,13 @@ impl Datapath {
         pinned(&self.pins).into_iter().map(|pinned| (pinned.name(&present), pinned.attachment)).collect()
     }
 
+    /// What is attached, as the kernel has it: indices of interfaces. A pin whose link holds no interface is not here.
+    pub fn holding(&self) -> Result<Vec<(u32, Attachment)>, LoaderError> {
+        let held =
+            pinned(&self.pins).into_iter().map(|pinned| Ok(pinned.holds()?.map(|index| (index, pinned.attachment))));
+        held.filter_map(Result::transpose).collect()
+    }
+
     /// Tells XDP the Ethernet addresses that its interfaces have now, whatever they are called. Returns the attachments
     /// that do not hold the interface of their name: it was made again, another has taken its name, or somebody has
     /// removed the filter; [`Datapath::attach`] attaches to it.

@@ -1,7 +1,7 @@
 //! `naam attach`, `naam detach`.
 
 use clap::{Args, ValueEnum};
-use naam_control::protocol::admin::{self, AttachedHook, Attachment};
+use naam_control::protocol::admin::{self, Attachment, Unserved};
 use naam_control::protocol::{AdminReply, AdminRequest};
 
 use crate::control::{Daemon, expect_reply};
@@ -68,7 +68,7 @@ pub fn table(attachments: &[Attachment]) -> Table {
         table.row([
             attachment.interface.clone(),
             attachment.ifindex.to_string(),
-            hook_name(attachment.hook).to_owned(),
+            attachment.hook.name().to_owned(),
             attachment.program_id.to_string(),
             attachment.reason.clone(),
         ]);
@@ -76,10 +76,8 @@ pub fn table(attachments: &[Attachment]) -> Table {
     table
 }
 
-fn hook_name(hook: AttachedHook) -> &'static str {
-    match hook {
-        AttachedHook::XdpNative => "xdp-native",
-        AttachedHook::XdpGeneric => "xdp-generic",
-        AttachedHook::Tc => "tc",
-    }
+/// A line for each interface that is to be served and is not.
+pub fn unserved(unserved: &[Unserved]) -> String {
+    let lines = unserved.iter().map(|unserved| format!("\nNOT SERVED   {}: {}", unserved.interface, unserved.cause));
+    lines.collect()
 }

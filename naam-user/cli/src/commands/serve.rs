@@ -7,6 +7,7 @@ use naam_control::config::{Config, Interface, Rdma};
 use naam_daemon::ServeOptions;
 
 use super::interface::Hook;
+use crate::failure::Failure;
 use crate::objects;
 use crate::options::Global;
 
@@ -35,6 +36,12 @@ pub struct Serve {
 impl Serve {
     pub fn run(self, global: &Global) -> anyhow::Result<()> {
         let config = self.config(global)?;
+        // One of the configuration may come later; one that is named here is meant to be there.
+        let present = naam_loader::interface::interfaces().unwrap_or_default();
+        if let Some(missing) = self.interface.iter().find(|name| !present.contains_key(*name)) {
+            let failure = Failure::new("serve", format!("interface {missing}"), "there is no interface of this name");
+            return Err(failure.way_out("`ip link` lists the interfaces of this network namespace").into());
+        }
         let naam_loader::Objects { entry, shell } = objects::datapath();
         let (entry, shell, detach_on_exit) = (entry.into(), shell.into(), self.detach_on_exit);
         Ok(naam_daemon::serve(ServeOptions { config, entry, shell, builtins: objects::builtin, detach_on_exit })?)

@@ -26,7 +26,7 @@ fn status_text(status: &Status) -> String {
     let up = Duration::from_secs(status.uptime_ms / 1000);
     let adopted = if status.adopted { ", datapath adopted from an earlier daemon" } else { "" };
     format!(
-        "instance     {}\nversion      {}\nprocess      {}, up {up:?}{adopted}\nUDP ports    from {}\ncapabilities {}\n{}\n{}\n\n{}",
+        "instance     {}\nversion      {}\nprocess      {}, up {up:?}{adopted}\nUDP ports    from {}\ncapabilities {}\n{}\n{}{}\n\n{}",
         status.instance,
         status.version,
         status.pid,
@@ -34,6 +34,7 @@ fn status_text(status: &Status) -> String {
         if status.capabilities.is_empty() { "none".to_owned() } else { status.capabilities.join(" ") },
         status.rdma.as_ref().map(rdma_text).unwrap_or_default(),
         interface::table(&status.attachments).or("no interface is served: naam attach INTERFACE").trim_end(),
+        interface::unserved(&status.unserved),
         app::table(&status.apps).or("no apps: naam app add NAME"),
     )
 }

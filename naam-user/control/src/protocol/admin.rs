@@ -251,6 +251,17 @@ pub enum AttachedHook {
     Tc,
 }
 
+impl AttachedHook {
+    /// Its name in listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
 /// The daemon's answer to an administrator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -377,6 +388,17 @@ pub struct Attachment {
     pub program_id: u32,
 }
 
+/// An interface that is to be served and is not. The daemon attaches to it again as soon as it can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Its name.
+    pub interface: String,
+    /// The hook wanted.
+    pub hook: Hook,
+    /// Why it is not served.
+    pub cause: String,
+}
+
 /// The daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -394,6 +416,9 @@ pub struct Status {
     pub port_base: u16,
     /// Interfaces served.
     pub attachments: Vec<Attachment>,
+    /// Interfaces that are to be served and are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved: Vec<Unserved>,
     /// Apps.
     pub apps: Vec<AppInfo>,
     /// Capabilities that the daemon still holds.
