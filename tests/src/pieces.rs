@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use naam_abi::handler::{NaamMsg, Step};
-use naam_abi::limits::{ARGS_BYTES, REPLY_BYTES, STATE_BYTES, STEPS_MAX};
+use naam_abi::limits::{STATE_BYTES, STEPS_MAX};
 use naam_abi::tables::RIGHT_ALL;
 use naam_abi::wire::{self, CARRIED_BYTES_MAX, Carried, MESSAGE_CARRIED, Status};
 use naam_admission::{Admitted, admit};
@@ -232,7 +232,7 @@ impl Home {
         numbers: &mut Numbers,
         meanwhile: &mut dyn FnMut(&mut Numbers),
     ) -> Result<Vec<u8>, End> {
-        let mut m = Msg::from(empty());
+        let mut m = Msg::from(NaamMsg::ZERO);
         carried.restore(SHARD, &mut m);
         let (mut step, mut steps) = (carried.step(), u32::from(carried.steps()));
         for _ in 0..numbers.below(4) {
@@ -305,11 +305,6 @@ impl Home {
 /// The number of a handler's function with all steps of a visit, or with `steps[at - 1]`.
 fn function(handlers: usize, handler: u16, at: u16) -> u16 {
     16 + at * handlers as u16 + handler
-}
-
-fn empty() -> NaamMsg {
-    let m = native::request(&[]);
-    NaamMsg { args: [0; ARGS_BYTES / 8], state: [0; STATE_BYTES / 8], reply: [0; REPLY_BYTES / 8], ..(*m).clone() }
 }
 
 /// A call of a handler.

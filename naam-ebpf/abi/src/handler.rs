@@ -46,6 +46,28 @@ pub struct NaamMsg {
     pub reply: [u64; REPLY_BYTES / 8],
 }
 
+impl NaamMsg {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        op_offset: 0,
+        op_value: 0,
+        op_expect: 0,
+        op_region: 0,
+        op_len: 0,
+        op_source: 0,
+        op_done: 0,
+        step: 0,
+        code: 0,
+        arg_len: 0,
+        reply_len: 0,
+        reply_max: 0,
+        shard: 0,
+        state: [0; STATE_BYTES / 8],
+        args: [0; ARGS_BYTES / 8],
+        reply: [0; REPLY_BYTES / 8],
+    };
+}
+
 /// What a READ gave: `struct naam_view64`. Zero before the first READ. Read-only.
 #[repr(C)]
 #[derive(Clone, Debug)]

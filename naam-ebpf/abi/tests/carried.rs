@@ -8,27 +8,6 @@ use proptest::prelude::*;
 
 const OPS: [Step; 4] = [Step::Read, Step::Write, Step::Cas, Step::Faa];
 
-fn empty() -> NaamMsg {
-    NaamMsg {
-        op_offset: 0,
-        op_value: 0,
-        op_expect: 0,
-        op_region: 0,
-        op_len: 0,
-        op_source: 0,
-        op_done: 0,
-        step: 0,
-        code: 0,
-        arg_len: 0,
-        reply_len: 0,
-        reply_max: 0,
-        shard: 0,
-        state: [0; STATE_BYTES / 8],
-        args: [0; ARGS_BYTES / 8],
-        reply: [0; REPLY_BYTES / 8],
-    }
-}
-
 prop_compose! {
     /// Any message that a handler may leave behind and that can be carried.
     fn message()(
@@ -45,7 +24,7 @@ prop_compose! {
             state: std::array::from_fn(|i| words(seeds[0], i)),
             args: std::array::from_fn(|i| words(seeds[1], i)),
             reply: std::array::from_fn(|i| words(seeds[2], i)),
-            ..empty()
+            ..NaamMsg::ZERO
         }
     }
 }
@@ -87,7 +66,7 @@ proptest! {
         prop_assert_eq!(carried.state(), bytes(&m.state, state_len as u32 * 8));
         prop_assert_eq!(carried.reply(), bytes(&m.reply, m.reply_len));
 
-        let mut back = NaamMsg { args: [7; ARGS_BYTES / 8], state: [7; 16], reply: [7; REPLY_BYTES / 8], ..empty() };
+        let mut back = NaamMsg { args: [7; ARGS_BYTES / 8], state: [7; 16], reply: [7; REPLY_BYTES / 8], ..NaamMsg::ZERO };
         carried.restore(shard, &mut back);
         prop_assert_eq!(Op::of(&back), Op { done: 1, ..Op::of(&m) });
         prop_assert_eq!((back.step, back.shard, back.code), (steps, u32::from(shard), m.code));
@@ -175,7 +154,7 @@ fn golden_bytes() {
         arg_len: 11,
         reply_len: 3,
         reply_max: 24,
-        ..empty()
+        ..NaamMsg::ZERO
     };
     m.args[0] = u64::from_le_bytes(*b"argument");
     m.args[1] = u64::from_le_bytes([b's', b'!', b'?', 0xff, 0xff, 0xff, 0xff, 0xff]);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use naam_abi::handler::{META_WRITES, Meta, NaamMsg, Step};
-use naam_abi::limits::{ARGS_BYTES, REGION_VALUE_MAX, REPLY_BYTES, STATE_BYTES, STEPS_MAX};
+use naam_abi::limits::{ARGS_BYTES, REGION_VALUE_MAX, REPLY_BYTES, STEPS_MAX};
 use naam_abi::wire::Status;
 
 use crate::{Msg, View};
@@ -233,24 +233,8 @@ pub fn request(args: &[u8]) -> Msg {
         padded[..bytes.len()].copy_from_slice(bytes);
         *word = u64::from_le_bytes(padded);
     }
-    Msg::from(NaamMsg {
-        op_offset: 0,
-        op_value: 0,
-        op_expect: 0,
-        op_region: 0,
-        op_len: 0,
-        op_source: 0,
-        op_done: 1,
-        step: 0,
-        code: 0,
-        arg_len: args.len() as u32,
-        reply_len: 0,
-        reply_max: REPLY_BYTES as u32,
-        shard: 0,
-        state: [0; STATE_BYTES / 8],
-        args: words,
-        reply: [0; REPLY_BYTES / 8],
-    })
+    let (arg_len, reply_max) = (args.len() as u32, REPLY_BYTES as u32);
+    Msg::from(NaamMsg { op_done: 1, arg_len, reply_max, args: words, ..NaamMsg::ZERO })
 }
 
 /// Runs `message` to its end in one visit.

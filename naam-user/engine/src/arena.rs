@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use naam_abi::handler::{NaamMsg, NaamView1k};
-use naam_abi::limits::{ARGS_BYTES, REPLY_BYTES, STATE_BYTES, VIEW_LARGE};
+use naam_abi::limits::{ARGS_BYTES, REPLY_BYTES, VIEW_LARGE};
 
 /// What a handler may reach besides its stack.
 ///
@@ -27,25 +27,7 @@ pub(crate) struct Context {
 impl Arena {
     /// All zero.
     pub fn new() -> Box<Self> {
-        let message = NaamMsg {
-            op_offset: 0,
-            op_value: 0,
-            op_expect: 0,
-            op_region: 0,
-            op_len: 0,
-            op_source: 0,
-            op_done: 0,
-            step: 0,
-            code: 0,
-            arg_len: 0,
-            reply_len: 0,
-            reply_max: 0,
-            shard: 0,
-            state: [0; STATE_BYTES / 8],
-            args: [0; ARGS_BYTES / 8],
-            reply: [0; REPLY_BYTES / 8],
-        };
-        Box::new(Self { message, view: NaamView1k { w: [0; VIEW_LARGE / 8] }, guard: 0 })
+        Box::new(Self { message: NaamMsg::ZERO, view: NaamView1k { w: [0; VIEW_LARGE / 8] }, guard: 0 })
     }
 
     /// Pointers for a handler to work with.
