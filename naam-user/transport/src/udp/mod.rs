@@ -75,11 +75,7 @@ unsafe impl Send for UdpTransport {}
 impl UdpTransport {
     /// Opens a socket for `target` on the address the kernel would choose.
     pub fn open(target: Target) -> Result<Self, TransportError> {
-        let path = Path::to(&target)?;
-        let failed = |operation| move |source| TransportError::Socket { operation, host: target.host, source };
-        let socket = bound(path.source).map_err(failed("bind"))?;
-        forbid_fragments(&socket, target.host).map_err(failed("set IP_MTU_DISCOVER"))?;
-        enlarge_buffers(&socket).map_err(failed("set SO_RCVBUF and SO_SNDBUF"))?;
+        let (socket, max_payload) = socket_to(&target)?;
         let refused = |operation| move |source| TransportError::Ring { operation, source };
         let waker = Waker::new().map_err(|error| refused("eventfd")(error.into()))?;
         let ring = IoUring::builder()
@@ -102,7 +98,7 @@ impl UdpTransport {
             ring,
             socket,
             target,
-            max_payload: path.max_payload,
+            max_payload,
             outbox: ManuallyDrop::new(Outbox::new(SENDS, target.socket_address(target.port_base))),
             buffers: ManuallyDrop::new(buffers),
             template,
@@ -333,6 +329,16 @@ fn source(name: &[u8]) -> Option<(IpAddr, u16)> {
         _ => return None,
     };
     Some((ip, port))
+}
+
+/// A socket for `target` on the address the kernel would choose, and the longest payload that goes that way.
+fn socket_to(target: &Target) -> Result<(UdpSocket, usize), TransportError> {
+    let path = Path::to(target)?;
+    let failed = |operation| move |source| TransportError::Socket { operation, host: target.host, source };
+    let socket = bound(path.source).map_err(failed("bind"))?;
+    forbid_fragments(&socket, target.host).map_err(failed("set IP_MTU_DISCOVER"))?;
+    enlarge_buffers(&socket).map_err(failed("set SO_RCVBUF and SO_SNDBUF"))?;
+    Ok((socket, path.max_payload))
 }
 
 /// A fragment never reaches a handler, so an oversized datagram shall fail at once.

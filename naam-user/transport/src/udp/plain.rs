@@ -8,8 +8,8 @@ use std::time::Duration;
 use naam_abi::limits::DATAGRAM_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{enlarge_buffers, forbid_fragments, harmless, socket_drops};
-use crate::target::{Path, Target, bound};
+use super::{harmless, socket_drops, socket_to};
+use crate::target::Target;
 use crate::{Incoming, Outgoing, Sent, Transport, TransportError, TransportStats, Waker};
 
 /// Datagrams that may wait to be sent.
@@ -41,17 +41,14 @@ fn failure(operation: &'static str) -> impl FnOnce(io::Error) -> TransportError 
 impl PlainTransport {
     /// Opens a socket for `target` on the address the kernel would choose.
     pub fn open(target: Target) -> Result<Self, TransportError> {
-        let path = Path::to(&target)?;
+        let (socket, max_payload) = socket_to(&target)?;
         let failed = |operation| move |source| TransportError::Socket { operation, host: target.host, source };
-        let socket = bound(path.source).map_err(failed("bind"))?;
-        forbid_fragments(&socket, target.host).map_err(failed("set IP_MTU_DISCOVER"))?;
-        enlarge_buffers(&socket).map_err(failed("set SO_RCVBUF and SO_SNDBUF"))?;
         socket.set_nonblocking(true).map_err(failed("set O_NONBLOCK"))?;
         let waker = Waker::new().map_err(|error| failed("make an eventfd")(error.into()))?;
         Ok(Self {
             socket,
             target,
-            max_payload: path.max_payload,
+            max_payload,
             buffers: vec![[0; DATAGRAM_BYTES]; SENDS].into(),
             first: 0,
             queued: VecDeque::with_capacity(SENDS),
