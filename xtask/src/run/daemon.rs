@@ -14,7 +14,7 @@ use naam_testbed::Namespace;
 use serde_json::Value;
 
 use super::{
-    child::{Interrupt, Process},
+    child::{Interrupt, POLL_INTERVAL, Process},
     config::{APP, Store},
     instance::Instance,
 };
@@ -22,7 +22,6 @@ use crate::process;
 
 /// How long it may take to load and attach everything.
 const START_TIME: Duration = Duration::from_secs(60);
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Lines of the log that go into an error.
 const TAIL_LINES: usize = 20;
 
