@@ -255,7 +255,6 @@ impl Host {
         if is_new {
             settle(self.tables(), id, &configured.steer);
         } else {
-            // The daemon before may have been killed between a replace and the word of it.
             announce(self.tables(), id);
         }
         self.publish(&app);
@@ -300,6 +299,7 @@ impl Host {
         };
         self.add_left_regions(&mut app, &before.regions)?;
         self.end_sessions_of_other_meaning(&app, Some(&before), 0);
+        announce(self.tables(), id);
         self.publish(&app);
         self.apps.insert(id, app);
         self.end_unknown_functions(id, |number| before.functions.iter().any(|state| state.function.id == number))?;

@@ -41,7 +41,8 @@ fn place(tables: &Tables, app: u16, shard: u16, site: Site, lease_ms: u16) {
 }
 
 /// Moves no shard, but the epochs of all: clients that run the app's handlers themselves then ask whether they have the
-/// right ones. To be called after the tables have changed, so that who has heard of the epoch gets the new answer.
+/// right ones. To be called after the tables have changed, so that who has heard of the epoch gets the new answer; and for
+/// every app that a daemon takes over, because the one before may have been killed between a change and the word of it.
 pub fn announce(tables: &Tables, app: u16) {
     for shard in 0..SHARDS_MAX as u16 {
         let now = tables.placement(app, shard);

@@ -75,3 +75,21 @@ fn replaced_and_unloaded_handlers_move_all_epochs() {
     instance.done(AdminRequest::HandlerUnload { app: name("kv"), function: FunctionName::new("echo").unwrap() });
     assert_eq!(show(), moved(&replaced), "so does the end of a function");
 }
+
+/// The daemon before may have been killed between a replace and the word of it.
+#[test]
+fn a_daemon_that_takes_over_moves_all_epochs() {
+    let Some(mut instance) = Instance::served("a_daemon_that_takes_over_moves_all_epochs") else { return };
+    instance.done(AdminRequest::AppCreate { app: name("more"), id: None, integrity: true });
+    let epochs = |instance: &Instance| -> Vec<u32> {
+        let shown = ["kv", "more"].map(|app| match instance.done(AdminRequest::SteerShow { app: name(app) }) {
+            AdminReply::Steering(placements) => placements,
+            other => panic!("{other:?}"),
+        });
+        shown.concat().iter().map(|placement| placement.epoch).collect()
+    };
+    let before = epochs(&instance);
+    instance.kill();
+    instance.start();
+    assert!(epochs(&instance).iter().zip(&before).all(|(now, before)| *now == before + 1), "of both apps");
+}
