@@ -319,6 +319,23 @@ fn every_malformed_header_is_dropped_for_its_reason() {
         ),
         ("a byte behind the datagram in UDP", Drop::Length, signed4(|d| d.push(0))),
         (
+            "an IPv4 length above the frame's",
+            Drop::Length,
+            with(v4().frame(&datagram()), |f| {
+                let total = (f.len() - IPV4) as u16 + 1;
+                put_be(f, IPV4 + 2, total);
+            }),
+        ),
+        ("an IPv4 length of 65535", Drop::Length, with(v4().frame(&datagram()), |f| put_be(f, IPV4 + 2, u16::MAX))),
+        (
+            "an IPv6 length above the frame's",
+            Drop::Length,
+            with(v6().frame(&datagram()), |f| {
+                let payload = (f.len() - IPV4 - 40) as u16 + 1;
+                put_be(f, IPV4 + 4, payload);
+            }),
+        ),
+        (
             "a UDP length above IP's",
             Drop::Length,
             with(v4().frame(&datagram()), |f| {

@@ -158,7 +158,8 @@ pub fn parse<F: Frame>(frame: F, port_base: u16) -> Parsed {
         return Parsed::Pass;
     }
     let app = u32::from(unit) / SHARDS_MAX as u32 % APPS_MAX as u32;
-    if udp_length > ip_payload {
+    // The frame may be longer than IP says, by Ethernet's padding.
+    if udp_length > ip_payload || udp + ip_payload > frame.length() {
         return Parsed::Drop(app, Drop::Length);
     }
     let payload = udp_length.wrapping_sub(UDP_BYTES);
