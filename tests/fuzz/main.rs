@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use naam_abi::limits::{APPS_MAX, PORT_BASE};
 use naam_abi::tables::{RIGHT_ALL, RIGHT_READ};
-use naam_abi::wire::{self, Status};
+use naam_abi::wire::{self, Carried, MESSAGE_CARRIED, Status};
 use naam_admission::Admitted;
 use naam_loader::Hook;
 use naam_sys::{Map, Mapping};
-use naam_tests::bench::region;
+use naam_tests::bench::{SESSION, region};
 use naam_tests::frame::{Message, Network, Request, sign};
 use naam_tests::handlers::handler;
 use naam_tests::stage::{APP, FUNCTION, Stage};
@@ -48,6 +48,8 @@ struct Target {
     sequence: u32,
     /// Drops by the verdicts seen.
     dropped: u64,
+    /// Messages given back.
+    given_back: u64,
 }
 
 impl Target {
@@ -58,14 +60,16 @@ impl Target {
         stage.bench.app(NEIGHBOUR);
         stage.bench.app(APP);
         stage.bench.session(THEIRS, NEIGHBOUR, RIGHT_ALL);
-        stage.rights([RIGHT_ALL, RIGHT_READ, 0, 0, 0, 0, 0, 0]);
+        // Region 1 may be written by neither door alone.
+        let (handler, raw) = ([RIGHT_ALL, RIGHT_READ, 0, 0, 0, 0, 0, 0], [RIGHT_ALL, RIGHT_ALL, 0, 0, 0, 0, 0, 0]);
+        stage.bench.datapath.tables().set_rights(SESSION, handler, raw);
         let map = region(2 << 20, 1);
         let memory = map.mmap().expect("mmap");
         for offset in (0..4096).step_by(8) {
             memory.store(offset, SECRET, std::sync::atomic::Ordering::Relaxed).expect("inside");
         }
         stage.bench.load((NEIGHBOUR, FUNCTION, 1), stain, &[&map]).unwrap_or_else(|error| panic!("{error}"));
-        Self { stage, _secrets: (map, memory), sequence: 0, dropped: 0 }
+        Self { stage, _secrets: (map, memory), sequence: 0, dropped: 0, given_back: 0 }
     }
 
     /// Lets the neighbour's handler leave its secret wherever it can.
@@ -105,7 +109,7 @@ impl Target {
         }
     }
 
-    fn answered(&self, outcome: &Outcome, network: &Network, sent: &[u8], reply: &[u8]) {
+    fn answered(&mut self, outcome: &Outcome, network: &Network, sent: &[u8], reply: &[u8]) {
         assert_eq!(outcome.drops(), [], "answered and dropped");
         // TC takes a field that happens to hold the pseudo-header's sum for one to be filled in.
         let at = network.header_len();
@@ -120,14 +124,24 @@ impl Target {
         sign(&mut signed);
         assert_eq!(signed, datagram, "the tag of a reply");
         // An error's messages are as they came, lies and all: nobody has looked at them.
-        assert!(matches!(datagram[5], 2 | 5), "kind {}", datagram[5]);
-        if datagram[5] == 2 {
+        assert!(matches!(datagram[5], 2 | 4 | 5), "kind {}", datagram[5]);
+        if datagram[5] != 5 {
             let (header, messages) = wire::parse(datagram).unwrap_or_else(|error| panic!("{error:?}"));
+            let mut given_back = 0;
             for message in messages {
-                let (message, _) = message.unwrap_or_else(|error| panic!("{error:?} after {header:?}"));
+                let (message, room) = message.unwrap_or_else(|error| panic!("{error:?} after {header:?}"));
+                if message.flags & MESSAGE_CARRIED != 0 {
+                    given_back += 1;
+                    assert_eq!(message.status, 0, "{message:?}");
+                    Carried::decode(&message, room).unwrap_or_else(|error| panic!("{error:?}: {message:?}"));
+                    continue;
+                }
                 assert!(Status::from_code(message.status).is_some(), "{message:?}");
                 assert!(message.status == 0 || message.reply_len == 0, "bytes without success: {message:?}");
             }
+            assert_eq!(given_back > 0, datagram[5] == 4, "a Pushback carries something");
+            assert_eq!(given_back, outcome.stats.pushbacks, "what is given back is counted");
+            self.given_back += given_back;
         }
         let secret = SECRET.to_le_bytes();
         let leaks = |bytes: &[u8]| bytes.windows(8).any(|window| window == secret);
@@ -210,12 +224,14 @@ fn every_bent_frame_meets_one_of_three_fates() {
         target.check_memory();
         assert_eq!(target.drops_of_all_apps(), target.dropped, "{hook}: every drop is counted, once");
         println!(
-            "{}: NAAM_SEED={seed}, {frames} frames, {answered} not dropped, {reasons:?}",
-            target.stage.bench.name()
+            "{}: NAAM_SEED={seed}, {frames} frames, {answered} not dropped, {} messages given back, {reasons:?}",
+            target.stage.bench.name(),
+            target.given_back
         );
         for reason in ["short", "version", "kind", "length", "count", "port", "tag", "message"] {
             assert!(reasons.contains_key(reason) || frames < 3000, "{hook}: the mutator never reached {reason}");
         }
+        assert!(target.given_back > 0 || frames < 3000, "{hook}: nothing was given back");
     }
 }
 
@@ -250,7 +266,7 @@ fn fixtures_meet_one_of_three_fates() {
 #[test]
 fn the_parser_survives_the_same_stream() {
     let mut random = Random::new(seed());
-    let (started, mut read, mut refused) = (Instant::now(), 0u64, 0u64);
+    let (started, mut read, mut refused, mut cut) = (Instant::now(), 0u64, 0u64, 0u64);
     while started.elapsed() < span() {
         let frame = random.frame();
         let Some(network) = envelope(&frame) else { continue };
@@ -265,6 +281,12 @@ fn the_parser_survives_the_same_stream() {
                 return;
             };
             read += 1;
+            for (message, room) in &messages {
+                if let Ok(carried) = Carried::decode(message, room) {
+                    assert_cut_again(&carried, message, room);
+                    cut += 1;
+                }
+            }
             let mut written = vec![0; usize::from(header.length)];
             header.encode(&mut written);
             let mut at = wire::HEADER_BYTES;
@@ -277,6 +299,22 @@ fn the_parser_survives_the_same_stream() {
             assert_eq!(written, bytes[..usize::from(header.length)]);
         });
     }
-    println!("NAAM_SEED={}: {read} read, {refused} refused", seed());
-    assert!(read > 0 && refused > 0, "the stream has both kinds");
+    println!("NAAM_SEED={}: {read} read, {refused} refused, {cut} messages cut again", seed());
+    assert!(read > 0 && refused > 0 && cut > 0, "the stream has all kinds");
+}
+
+/// What a carried message brings is restored and cut as it came; its padding is zero then.
+fn assert_cut_again(carried: &Carried<'_>, header: &wire::Message, room: &[u8]) {
+    let mut message = naam_handler::native::request(&[]);
+    carried.restore(5, &mut message);
+    let mut buffer = [0; wire::CARRIED_BYTES_MAX];
+    let (steps, words) = (u32::from(carried.steps()), carried.state().len() / 8);
+    let again = Carried::cut(&message, carried.step(), steps, words, &mut buffer).expect("its lengths are sound");
+    assert_eq!((again.args(), again.state(), again.reply()), (carried.args(), carried.state(), carried.reply()));
+    let op = wire::Op { done: 1, ..carried.op() };
+    assert_eq!((again.op(), again.code(), again.reply_max()), (op, carried.code(), carried.reply_max()));
+    assert!(again.body().len() <= room.len());
+    let mut filled = wire::Message { step: 0, steps: 0, code: 0, arg_len: 0, reply_len: 0, state_len: 0, ..*header };
+    again.fill(&mut filled);
+    assert_eq!(filled, wire::Message { room: filled.room, ..*header });
 }

@@ -1,7 +1,7 @@
 //! Frames that are nearly right: requests that would be served, then bent where bending them hurts.
 
 use naam_tests::bench::{SESSION, port};
-use naam_tests::frame::{Message, Network, Request, sign};
+use naam_tests::frame::{Carried, Message, Network, Request, sign};
 use naam_tests::handlers::{ORDERS_MAX, Order, strings, strings_for_ever};
 use naam_tests::stage::{APP, FUNCTION, SINGLE, VALUE, VALUES};
 
@@ -108,14 +108,43 @@ impl Random {
         }
     }
 
-    fn request(&mut self) -> Request {
+    /// A message that was cut at a client, if one believes it.
+    fn carried(&mut self, most: usize) -> Message {
+        let message = self.message(most);
+        let orders = [self.order()];
+        let [Order { offset, value, expect, .. }] = orders;
+        let op = [offset, value, expect, self.number(), self.number()];
+        let carried = Carried {
+            step: if self.once_in(8) { self.number() as u8 } else { self.pick(&[1, 1, 2, 3, 4]) },
+            steps: if self.once_in(8) { self.number() as u8 } else { self.below(40) as u8 },
+            code: self.number() as u32,
+            // Half of them could be performed.
+            op: if self.once_in(2) { op } else { [offset, value, expect, self.below(2) as u64 | 8 << 32, 16] },
+            // A puppet has two words.
+            state: if self.once_in(8) { vec![self.number(); self.below(18)] } else { vec![self.below(4) as u64, 1] },
+            reply: vec![0x5a; self.pick(&[0, 0, 8, 13, 240])],
+            reply_max: if self.once_in(8) { self.number() as u8 } else { 30 },
+        };
+        let parts = message.args.len().next_multiple_of(8) + 40 + carried.state.len() * 8 + carried.reply.len();
+        let room = parts.next_multiple_of(8).max(message.room).max(240);
+        if room <= most { Message { room, carried: Some(carried), ..message } } else { message }
+    }
+
+    /// Messages, for a Request or a Continue.
+    fn request(&mut self, continued: bool) -> Request {
         let count = self.pick(&[1, 1, 2, 3, 8, 31, 32]);
         let most = (3424 - 48) / count - 32;
-        let messages = (0..count).map(|_| self.message(most / 8 * 8)).collect();
+        let most = most / 8 * 8;
+        let message = |random: &mut Self| match continued && !random.once_in(3) {
+            true => random.carried(most),
+            false => random.message(most),
+        };
+        let messages = (0..count).map(|_| message(self)).collect();
         Request {
             app: if self.once_in(24) { self.number() as u16 % 64 } else { APP },
             function: if self.once_in(24) { self.number() as u16 } else { FUNCTION + self.below(2) as u16 },
-            handler: if self.once_in(16) { self.number() as u16 } else { self.below(2) as u16 },
+            // Continues name a version.
+            handler: if self.once_in(16) { self.number() as u16 } else { self.below(2) as u16 | u16::from(continued) },
             shard: self.below(64) as u16,
             session: if self.once_in(24) { self.number() as u32 } else { SESSION },
             messages,
@@ -150,9 +179,22 @@ impl Random {
             (32, 8),
             (7, 1),
         ];
-        const MESSAGE: [(usize, usize); 12] =
-            [(8, 4), (12, 2), (14, 2), (16, 1), (17, 1), (18, 1), (19, 1), (20, 2), (22, 2), (24, 2), (26, 1), (24, 1)];
-        match self.below(8) {
+        const MESSAGE: [(usize, usize); 13] = [
+            (8, 4),
+            (12, 2),
+            (14, 2),
+            (16, 1),
+            (17, 1),
+            (18, 1),
+            (19, 1),
+            (20, 2),
+            (22, 2),
+            (24, 2),
+            (26, 1),
+            (27, 1),
+            (24, 1),
+        ];
+        match self.below(9) {
             0..=1 => {
                 let (at, width) = self.pick(&HEADER);
                 self.bend(bytes, at, width);
@@ -172,9 +214,14 @@ impl Random {
                 bytes.truncate(if self.once_in(2) { len / 8 * 8 } else { len });
                 self.say_length(bytes);
             }
-            _ => {
+            7 => {
                 bytes.extend((0..self.pick(&[1, 8, 32, 64])).map(|at| at as u8));
                 self.say_length(bytes);
+            }
+            // A word of arguments, op, state or reply.
+            _ => {
+                let at = self.below(bytes.len() / 8) * 8;
+                self.bend(bytes, at, 8);
             }
         }
     }
@@ -218,8 +265,9 @@ impl Random {
 
     /// A frame. Most keep enough truth to come far.
     pub fn frame(&mut self) -> Vec<u8> {
-        let request = self.request();
-        let mut datagram = request.datagram();
+        let continued = self.once_in(2);
+        let request = self.request(continued);
+        let mut datagram = if continued { request.continued() } else { request.datagram() };
         for _ in 0..self.pick(&[0, 0, 1, 1, 2, 4]) {
             if !datagram.is_empty() {
                 self.bend_datagram(&mut datagram);
