@@ -15,7 +15,7 @@ use naam_control::config::{self, Config};
 use naam_control::protocol::admin::Hook;
 use naam_control::sessions::Sessions;
 use naam_control::{ControlError, Name};
-use naam_loader::{Datapath, Objects, Options};
+use naam_loader::{Attachment, Datapath, Objects, Options, Remains, remains};
 use naam_region::{RegionError, Regions};
 use sha2::{Digest, Sha256};
 
@@ -103,16 +103,31 @@ pub fn set_up(
     naam_sys::pin::ensure_bpffs(Path::new(naam_sys::pin::BPFFS)).map_err(naam_loader::LoaderError::from)?;
     std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
     let lock = PinLock::take(&options.pins)?;
-    let adopted = options.pins.join("maps/APPS").exists();
+    let objects = Objects { entry, shell };
+    let remains = remains::look(&options.pins, objects)?;
+    let adopted = remains == Remains::Whole;
     let dir = StateDir::open(&config.control.socket, &config.instance, user)?;
     // Without the datapath that it tells of, a state is nothing.
-    let state = if adopted { dir.load() } else { None };
+    let state = if remains == Remains::Nothing { None } else { dir.load() };
     let build = hex(&Sha256::new().chain_update(entry).chain_update(shell).finalize());
     let rebuilt = adopted && state.as_ref().is_none_or(|state| state.build != build);
     if rebuilt {
         part_from_old_build(&options.pins)?;
     }
-    let mut datapath = Datapath::open(&options, Objects { entry, shell })?;
+    let mut links = Vec::new();
+    if let Remains::Broken { cause } = &remains {
+        tracing::warn!(
+            pins = %options.pins.display(), cause,
+            "the datapath of an earlier daemon is broken: it is made anew, with a gap, and its sessions end; regions stay"
+        );
+        links = hooks(remains::dismantle(&options.pins, objects)?);
+    }
+    let mut datapath = Datapath::open(&options, objects)?;
+    if !adopted {
+        // The slots of those that are left are gone.
+        let tables = datapath.tables();
+        tables.sessions().into_iter().for_each(|(session, _)| tables.close_session(session));
+    }
     let kernel_log = KernelLog::of(&mut datapath)?;
     let mut random = [0u8; 20];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
@@ -147,7 +162,9 @@ pub fn set_up(
         started: Instant::now(),
         looked: Instant::now(),
     };
-    let links = if rebuilt { host.end_old_build()? } else { Vec::new() };
+    if rebuilt {
+        links = host.end_old_build()?;
+    }
     host.take_apps(config, apps_before, &wanted)?;
     let swept = host.datapath.sweep()?;
     let sessions = host.adopt_sessions(first_generation);
@@ -168,6 +185,12 @@ pub fn set_up(
     Ok((host, lock))
 }
 
+/// Where an entry was attached, as it is asked for.
+fn hooks(links: Vec<(String, Attachment)>) -> Vec<(String, Hook)> {
+    let hook = |attachment: Attachment| if attachment.hook() == naam_loader::Hook::Tc { Hook::Tc } else { Hook::Xdp };
+    links.into_iter().map(|(interface, attachment)| (interface, hook(attachment))).collect()
+}
+
 /// Removes the names of maps that entry and handler programs of one build share among themselves: a
 /// new build has its own, and the old programs keep theirs as long as they run.
 fn part_from_old_build(pins: &Path) -> Result<(), ServeError> {
@@ -184,11 +207,9 @@ impl Host {
     /// only within a build. Returns where they were attached. Regions, sessions and slots stay.
     fn end_old_build(&mut self) -> Result<Vec<(String, Hook)>, ServeError> {
         tracing::warn!("an earlier daemon was of another build: its programs are replaced, with a gap");
-        let mut links = Vec::new();
-        for (interface, attachment) in self.datapath.attached() {
-            self.datapath.detach(&interface)?;
-            let hook = if attachment.hook() == naam_loader::Hook::Tc { Hook::Tc } else { Hook::Xdp };
-            links.push((interface, hook));
+        let links = self.datapath.attached();
+        for (interface, _) in &links {
+            self.datapath.detach(interface)?;
         }
         for app in 0..APPS_MAX as u16 {
             for function in 0..FUNCTIONS_MAX as u16 {
@@ -198,7 +219,7 @@ impl Host {
                 }
             }
         }
-        Ok(links)
+        Ok(hooks(links))
     }
 
     fn take_apps(&mut self, config: &Config, before: Vec<AppState>, wanted: &[Wanted]) -> Result<(), ServeError> {

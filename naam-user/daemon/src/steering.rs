@@ -1,5 +1,7 @@
 //! Steering: where shards run.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use naam_abi::limits::SHARDS_MAX;
 use naam_abi::tables::{self, SteerEntry};
 use naam_control::config::Steer;
@@ -35,9 +37,16 @@ fn named(shards: &[u8]) -> Vec<u8> {
 }
 
 fn place(tables: &Tables, app: u16, shard: u16, site: Site, lease_ms: u16) {
-    let epoch = tables.placement(app, shard).epoch.wrapping_add(1);
+    let epoch = next(tables.placement(app, shard).epoch);
     let site = tables::Site::from(site) as u8;
     tables.set_placement(app, shard, SteerEntry { epoch, site, lease_ms });
+}
+
+/// The epoch after `epoch`. The first of all is the time in seconds: clients that know a table which is lost since, or
+/// which an earlier instance had, believe no epoch that is before what they have seen.
+fn next(epoch: u32) -> u32 {
+    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+    if epoch == 0 { seconds().max(1) } else { epoch.wrapping_add(1) }
 }
 
 /// Moves no shard, but the epochs of all: clients that run the app's handlers themselves then ask whether they have the
@@ -46,7 +55,7 @@ fn place(tables: &Tables, app: u16, shard: u16, site: Site, lease_ms: u16) {
 pub fn announce(tables: &Tables, app: u16) {
     for shard in 0..SHARDS_MAX as u16 {
         let now = tables.placement(app, shard);
-        tables.set_placement(app, shard, SteerEntry { epoch: now.epoch.wrapping_add(1), ..now });
+        tables.set_placement(app, shard, SteerEntry { epoch: next(now.epoch), ..now });
     }
 }
 

@@ -179,6 +179,51 @@ fn another_build_replaces_programs_and_keeps_memory() {
     instance.client().renew_session(grant.key).expect("sessions go on");
 }
 
+/// Tables are taken over all together or not at all.
+#[test]
+fn a_datapath_that_lacks_a_table_is_made_anew() {
+    let Some(mut instance) = Instance::served("a_datapath_that_lacks_a_table_is_made_anew") else { return };
+    let maps = instance.pins().join("maps");
+    let epoch = |instance: &Instance| match instance.done(AdminRequest::SteerShow { app: name("kv") }) {
+        AdminReply::Steering(placements) => placements.iter().map(|placement| placement.epoch).min().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    instance.done(AdminRequest::AppCreate { app: name("more"), id: Some(9), integrity: true });
+    let (mut ended, mut sum, mut before) = (Vec::new(), 0, epoch(&instance));
+    for table in ["APPS", "STEER", "SESSIONS", "SLOTS", "PROGRAMS", "VISIT", "a table of other geometry"] {
+        let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+        assert_eq!(instance.door().add(session, 3, 1, 5).answers[0].status, OK);
+        sum += 5;
+        ended.push(session);
+        instance.kill();
+        if maps.join(table).exists() {
+            fs::remove_file(maps.join(table)).unwrap();
+        } else {
+            let (name, map_type, flags) = ("SLOTS", naam_sys::MapType::Array, naam_sys::map::MMAPABLE);
+            let spec =
+                naam_sys::MapSpec { name, map_type, key_size: 4, value_size: 8, max_entries: 7, flags, btf: None };
+            naam_sys::Map::create(&spec).unwrap().pin_replacing(&maps.join(name)).unwrap();
+        }
+        instance.start();
+        let log = instance.log();
+        assert!(log.contains(&format!("its table {table} is missing")) || log.contains("has 7 entries"), "{log}");
+        assert!(!instance.status().adopted);
+        assert!(epoch(&instance) > before, "{table}: {before}, then {}", epoch(&instance));
+        before = epoch(&instance);
+        let door = instance.door();
+        for session in &ended {
+            assert_eq!(door.echo(*session, 0).status, Status::Session as u16, "{table}");
+        }
+        // What serves is whole, and the memory is the same.
+        let session = instance.client().open_session(name("kv"), vec![]).unwrap().key.session;
+        assert!(!ended.contains(&session) || table == "SESSIONS", "{table}");
+        assert_eq!(door.echo(session, 0).answers[0].status, OK, "{table}");
+        assert_eq!(door.word(&instance), sum, "{table}");
+        let apps: Vec<_> = instance.status().apps.into_iter().map(|app| (app.id, app.functions.len())).collect();
+        assert_eq!(apps, [(APP, 2), (9, 0)], "{table}");
+    }
+}
+
 #[test]
 fn replaced_version_serves_until_it_is_drained() {
     let Some(mut instance) = Instance::served("replaced_version_serves_until_it_is_drained") else { return };

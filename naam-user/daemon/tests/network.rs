@@ -188,7 +188,7 @@ fn an_interface_made_again_is_attached_to_again() {
 
 #[test]
 fn a_link_that_somebody_removes_is_made_again() {
-    let Some(net) = Net::start("a_link_that_somebody_removes_is_made_again") else { return };
+    let Some(mut net) = Net::start("a_link_that_somebody_removes_is_made_again") else { return };
     let (session, mut client) = (net.session(), net.socket());
     for link in std::fs::read_dir(net.instance.pins().join("links")).unwrap() {
         std::fs::remove_file(link.unwrap().path()).unwrap();
@@ -197,6 +197,13 @@ fn a_link_that_somebody_removes_is_made_again() {
     assert!(unserved.first().is_none_or(|unserved| unserved.interface == DEVICE), "{unserved:?}");
     wait_for_another(&net, None);
     assert!(net.instance.log().contains("was removed by somebody else"), "{}", net.instance.log());
+    assert_eq!(client.echo(session).unwrap().status, OK);
+
+    // And in one piece with tables that are made again.
+    net.instance.kill();
+    std::fs::remove_file(net.instance.pins().join("maps/PROGRAMS")).unwrap();
+    net.instance.start();
+    let session = net.session();
     assert_eq!(client.echo(session).unwrap().status, OK);
 }
 

@@ -15,10 +15,10 @@ use crate::tables::Tables;
 use crate::template::{MapShape, Shell};
 
 /// Maps that the entry object makes and shares with handler programs.
-const ENTRY_MAPS: [&str; 9] =
+pub(crate) const ENTRY_MAPS: [&str; 9] =
     ["APPS", "FUNCTIONS", "STEER", "SESSIONS", "PROGRAMS", "PROGRAMS_TC", "APP_STATS", "VISIT", "INTERFACES"];
 /// Maps that only handler programs share.
-const SHELL_MAPS: [&str; 1] = ["SLOTS"];
+pub(crate) const SHELL_MAPS: [&str; 1] = ["SLOTS"];
 
 /// The build's BPF objects.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +196,7 @@ pub fn remove_pins(pins: &Path) -> Result<(), LoaderError> {
     remove_tree(pins)
 }
 
-fn remove_tree(path: &Path) -> Result<(), LoaderError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), LoaderError> {
     match fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(LoaderError::Pin { operation: "remove", path: path.to_owned(), source })

@@ -10,6 +10,7 @@
 //! | [`splice`] | a handler in the stub's place: instructions, functions, lines, BTF |
 //! | [`bind`] | maps and constants into a spliced program, and to the kernel |
 //! | [`function`] | handlers: load, replace under load, drain, unload |
+//! | [`remains`] | what an earlier process has left: whole or broken |
 //! | [`sweep`] | what a killed process left half done |
 //! | [`tables`] | apps, functions, placements, sessions, counters |
 //!
@@ -23,6 +24,7 @@ pub mod function;
 pub mod hook;
 pub mod interface;
 pub mod link;
+pub mod remains;
 pub mod splice;
 pub mod sweep;
 pub mod tables;
@@ -33,5 +35,6 @@ pub use datapath::{Datapath, Objects, Options};
 pub use error::LoaderError;
 pub use function::{Handler, LoadedHandler, Verification, Verified};
 pub use hook::Hook;
+pub use remains::Remains;
 pub use sweep::Swept;
 pub use tables::Tables;

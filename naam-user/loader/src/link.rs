@@ -126,6 +126,10 @@ impl Pinned {
                 cause: error.to_string(),
             })?;
         }
+        // At once: without its last name a link detaches a moment later, and is in the way of the next until then.
+        if self.filter.is_none() && self.holds().is_ok_and(|held| held.is_some()) {
+            naam_sys::link::detach_pinned(&self.path)?;
+        }
         fs::remove_file(&self.path).map_err(|source| LoaderError::Pin {
             operation: "remove link",
             path: self.path.clone(),

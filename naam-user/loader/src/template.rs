@@ -41,6 +41,13 @@ impl std::fmt::Display for MapShape {
     }
 }
 
+/// The shapes of an object's maps, by name.
+pub fn shapes(elf: &[u8]) -> Result<HashMap<String, MapShape>, BadShell> {
+    let object = Object::parse(elf).map_err(bad("parse"))?;
+    let shape = |map: &Map| MapShape { value_size: map.value_size(), max_entries: map.max_entries() };
+    Ok(object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect())
+}
+
 /// A shell program with its calls linked and its maps still open.
 #[derive(Clone, Debug)]
 pub struct Template {

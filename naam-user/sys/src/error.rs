@@ -54,6 +54,8 @@ pub enum Operation {
     Unpin,
     /// Open an object by its name in bpffs.
     OpenPinned,
+    /// Detach a link.
+    Detach,
     /// Mount a bpffs.
     MountBpffs,
     /// Switch run-time statistics on.
@@ -69,6 +71,7 @@ impl fmt::Display for Operation {
             Self::Delete => "delete an element of",
             Self::NextKey => "walk the keys of",
             Self::Freeze => "freeze",
+            Self::Detach => "detach",
             Self::Mmap => "mmap",
             Self::LoadBtf | Self::LoadProgram => "load",
             Self::TestRun => "test-run",

@@ -9,6 +9,16 @@ use crate::error::check;
 use crate::kind::Kind;
 use crate::{Errno, Operation, SysError};
 
+/// Detaches a pinned link, while the pin stays. Kernel 5.9, for TCX 6.6.
+pub fn detach_pinned(path: &Path) -> Result<(), SysError> {
+    let fd = crate::pin::open(path)?;
+    let object = path.display().to_string();
+    Kind::Link.require(fd.as_fd(), &object)?;
+    // SAFETY: the descriptor is a link's, and open for the whole call.
+    let returned = unsafe { bpf::bpf_link_detach(fd.as_raw_fd()) };
+    check(returned).map(drop).map_err(|errno| SysError::new(Operation::Detach, object, errno))
+}
+
 /// Index of the interface that a pinned XDP or TCX link holds, in the network namespace where it was
 /// attached; `None` once that interface is gone. Kernel 5.9, for TCX 6.6.
 pub fn interface_of_pinned(path: &Path) -> Result<Option<u32>, SysError> {
