@@ -5,6 +5,10 @@
 ///
 /// Between a compare and its use it keeps both on the same register, which is what the kernel's
 /// verifier needs. Inside a copy loop it keeps the loop from becoming a call of `memcpy`.
+///
+/// In a loop that ends at a constant or at a length, whichever comes first, the counter goes through it: `while i < MAX
+/// && i < len { …; i = opaque(i + 1); }`. Otherwise, where the compiler knows that the length is never above the
+/// constant, it keeps one compare, `i != len`, of which kernels before 6.8 do not know that it ends.
 #[inline(always)]
 pub fn opaque(value: u64) -> u64 {
     #[cfg(target_arch = "bpf")]

@@ -189,7 +189,7 @@ pub(super) fn are_certain<const LINES_MAX: u64>(v: &View1k, first: u64, last: u6
         if !is_certain(v, line + i, seed) {
             return false;
         }
-        i += 1;
+        i = opaque(i + 1);
     }
     line + LINES_MAX > last / WORDS
 }
@@ -321,7 +321,7 @@ impl Node {
             if rest != key {
                 return if rest < key { Order::Below } else { Order::Above };
             }
-            i += 1;
+            i = opaque(i + 1);
         }
         if !LEAF {
             // The key goes on behind the separator, if only with zeros.

@@ -507,9 +507,9 @@ fn write_item(m: &mut Msg) -> Step {
     m.args[2] = 0;
     let mut lanes = Lanes::START;
     let mut at = 0;
-    while at < WORDS as usize && (at as u64) < words {
+    while at <= (WORDS - CHUNK) as usize && (at as u64) < words {
         lanes.take([m.args[at], m.args[at + 1], m.args[at + 2], m.args[at + 3]]);
-        at += CHUNK as usize;
+        at = opaque(at as u64 + CHUNK) as usize;
     }
     m.args[2] = lanes.checksum();
     m.write(REGION, block.offset(), 0, (words.next_multiple_of(CHUNK) * 8) as u32)

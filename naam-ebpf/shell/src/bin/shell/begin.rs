@@ -10,7 +10,7 @@ use naam_abi::{
 
 use naam_shell::{
     frame::Frame,
-    opaque::{opaque, set},
+    opaque::{is_zero, opaque, set},
 };
 
 use crate::{
@@ -115,7 +115,7 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
         // What may travel on is taken in by whole words, as the room has them: behind the arguments nothing of another
         // session's is left that would travel as their padding.
         let len = opaque(u64::from(if CONTINUES { (len + 7) & !7 } else { len }));
-        if len == 0 || len > ARGS_BYTES as u64 {
+        if is_zero(len) || len > ARGS_BYTES as u64 {
             return false;
         }
         // SAFETY: `args` has ARGS_BYTES bytes.

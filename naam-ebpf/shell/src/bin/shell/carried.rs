@@ -15,7 +15,7 @@ use naam_abi::{
 
 use naam_shell::{
     frame::Frame,
-    opaque::{opaque, set},
+    opaque::{is_zero, opaque, set},
     visit::Visit,
 };
 
@@ -97,7 +97,7 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
     #[inline(always)]
     fn load<const MAX: usize>(&self, at: u64, to: *mut u8, len: u64) -> bool {
         let len = opaque(len);
-        if len == 0 {
+        if is_zero(len) {
             return true;
         }
         // SAFETY: the callers' places have MAX bytes.
@@ -169,8 +169,8 @@ impl<F: Frame, const CONTINUES: bool> Running<F, CONTINUES> {
     /// Copies `len` bytes, at most `MAX`, and what pads them to whole words, into the frame.
     #[inline(always)]
     fn put<const MAX: usize>(&self, at: u64, from: *const u64, len: u32) {
-        let len = opaque(u64::from(len) + 7) & !7;
-        if len == 0 || len > MAX as u64 {
+        let len = opaque((u64::from(len) + 7) & !7);
+        if is_zero(len) || len > MAX as u64 {
             return;
         }
         // SAFETY: the callers' places have MAX bytes, whole words.
