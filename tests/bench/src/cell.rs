@@ -18,7 +18,7 @@ const APP: u16 = 2;
 const GET: u16 = 16;
 /// A million keys of 8 bytes with values of 16: four levels, 30 MB of nodes.
 const KEYS: u64 = 1_000_000;
-const VALUE_BYTES: usize = 16;
+pub const VALUE_BYTES: usize = 16;
 const REGION_BYTES: u32 = 64 << 20;
 const HOT_KEYS: u64 = 256;
 /// Messages of a datagram out of the cache.
@@ -26,13 +26,15 @@ const BATCH: u32 = 16;
 /// Datagrams of a run out of the cache.
 const DATAGRAMS: usize = 3_000;
 
-struct Served {
-    bench: Bench,
-    _region: Map,
+/// A tree in the kernel.
+pub struct Served {
+    pub bench: Bench,
+    pub region: Map,
 }
 
 impl Served {
-    fn new() -> Result<Self> {
+    /// A tree with all keys, and the handler.
+    pub fn new() -> Result<Self> {
         let bench = repeatable();
         bench.app_with(APP, APP_SERVING);
         let region = region(REGION_BYTES, 1);
@@ -40,10 +42,11 @@ impl Served {
         bench.load((APP, GET, 1), &code, &[&region])?;
         let mut tree = Tree::format(region.mmap()?, Options::default())?;
         tree.load((0..KEYS).map(|key| (key.to_be_bytes(), [key as u8; VALUE_BYTES])))?;
-        Ok(Self { bench, _region: region })
+        Ok(Self { bench, region })
     }
 
-    fn get(keys: impl Iterator<Item = u64>) -> Vec<u8> {
+    /// A datagram that gets these keys.
+    pub fn get(keys: impl Iterator<Item = u64>) -> Vec<u8> {
         let messages = keys.map(|key| {
             let mut buffer = [0; args::ARGS_MAX];
             let arguments = args::get(&mut buffer, &key.to_be_bytes());
@@ -53,7 +56,7 @@ impl Served {
     }
 
     /// Whether every message of the datagram finds its value.
-    fn check(&self, frame: &[u8]) -> Result<()> {
+    pub fn check(&self, frame: &[u8]) -> Result<()> {
         let output = self.bench.send(frame);
         ensure!(output.retval == XDP_TX, "a GET got verdict {}", output.retval);
         let reply = Reply::read(&output.data[42..]);

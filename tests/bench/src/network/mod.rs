@@ -1,14 +1,14 @@
-//! MICA GETs over veth: NAAM's sites against a userspace server.
+//! Look-ups over veth, in a MICA store and in a Cell tree: NAAM's sites against a userspace server.
 //!
 //! ```text
 //!   client namespace                              host namespace
-//!   Client ─ AF_XDP ──────────── naam0 ─ veth ─ naam0 ─ entry, shell, mica_get     host
-//!   engine: mica_get ─ AF_XDP ── naam0 ─ veth ─ naam0 ─ entry, shell, naam_read    client
-//!   mica::get ─ AF_XDP ───────── naam0 ─ veth ─ naam0 ─ entry, shell, naam_read    reads
-//!   Client ─ AF_XDP ──────────── naam0 ─ veth ─ naam0 ─ UDP socket, mica::get      baseline
+//!   Client ─ AF_XDP ──────────── naam0 ─ veth ─ naam0 ─ entry, shell, handler      host
+//!   engine: handler ─ AF_XDP ─── naam0 ─ veth ─ naam0 ─ entry, shell, naam_read    client
+//!   its source ─ AF_XDP ──────── naam0 ─ veth ─ naam0 ─ entry, shell, naam_read    reads
+//!   Client ─ AF_XDP ──────────── naam0 ─ veth ─ naam0 ─ UDP socket, its source     baseline
 //! ```
 //!
-//! All carry tags, use the same transport, and run the same source of `mica_get` on the same bytes. What differs is who
+//! All carry tags, use the same transport, and run the same source of the handler on the same bytes. What differs is who
 //! serves: the kernel where the frame arrives, a process behind a socket, or the client itself, as the handler that the
 //! host would run, or as code of its own that needs no handler.
 
@@ -26,7 +26,6 @@ use naam_abi::tables::RIGHT_READ;
 use naam_admission::admit;
 use naam_client::site::{Placement, SiteClient};
 use naam_client::{Client, FunctionInfo, Options, RegionInfo, SessionInfo};
-use naam_handlers::mica::{GET_REPLY_MAX, args};
 use naam_loader::Hook;
 use naam_loadgen::report::bench::{Bench as PairedBench, Row};
 use naam_sys::Map;
@@ -36,7 +35,7 @@ use naam_tests::objects;
 use naam_transport::xsk::XskOptions;
 use naam_transport::{Choice, Target, open};
 
-use contents::{Contents, KEYS, STORE_BYTES, VALUE_BYTES, value};
+use contents::{Contents, KEYS, REGION_BYTES, Service, VALUE_BYTES, value};
 use server::Server;
 use sha2::{Digest as _, Sha256};
 use who::{ByEngine, ByReads, ByRequest, Gets};
@@ -44,38 +43,48 @@ use who::{ByEngine, ByReads, ByRequest, Gets};
 const APP: u16 = 4;
 const GET: u16 = 16;
 const READ: &str = onesided::NAMES[onesided::READ as usize];
-/// GETs of a run.
+/// Look-ups of a run.
 const OPERATIONS: u64 = 200_000;
-/// GETs in flight: one at a time shows the latency, many the throughput.
-const WINDOWS: [(&str, usize); 2] = [("net.mica.get", 256), ("net.mica.get.alone", 1)];
+/// Look-ups in flight: one at a time shows the latency, many the throughput.
+const WINDOWS: [(&str, usize); 2] = [("", 256), (".alone", 1)];
 
-/// Who performs the GETs.
+/// Who performs them.
 const WHO: [&str; 3] = ["host", "client", "reads"];
 
-/// `net.mica.get.WHO`: 256 GETs in flight, up to 32 a datagram. `net.mica.get.alone.WHO`: one in flight. WHO is `host` (the
-/// host's kernel), `client` (the client's engine) or `reads` (the client without a handler). Baseline: the userspace server.
+/// `net.mica.get.WHO`, `net.cell.lookup.WHO`: 256 look-ups in flight, up to 32 a datagram; with `.alone` before WHO one in
+/// flight. WHO is `host` (the host's kernel), `client` (the client's engine) or `reads` (the client without a handler).
+/// Baseline: the userspace server.
 pub fn benches(wanted: &dyn Fn(&str) -> bool, runs: usize) -> Result<Vec<Row>> {
-    let names = WINDOWS.iter().flat_map(|(name, window)| WHO.map(|who| (format!("{name}.{who}"), *window, who)));
-    let names: Vec<_> = names.filter(|(name, ..)| wanted(name)).collect();
-    if names.is_empty() {
-        return Ok(Vec::new());
+    let mut rows = Vec::new();
+    for (bench, contents) in [("net.mica.get", Contents::mica as fn() -> _), ("net.cell.lookup", Contents::cell)] {
+        let names =
+            WINDOWS.iter().flat_map(|(way, window)| WHO.map(|who| (format!("{bench}{way}.{who}"), *window, who)));
+        let names: Vec<_> = names.filter(|(name, ..)| wanted(name)).collect();
+        if !names.is_empty() {
+            rows.extend(pairs(&contents()?, &names, runs)?);
+        }
     }
-    let contents = Contents::new()?;
-    let (host, rival) = (Host::start(&contents)?, Rival::start(&contents)?);
+    Ok(rows)
+}
+
+fn pairs(contents: &Contents, names: &[(String, usize, &str)], runs: usize) -> Result<Vec<Row>> {
+    let service = contents.service;
+    let (host, rival) = (Host::start(contents)?, Rival::start(contents)?);
     let mut rows = Vec::new();
     for (name, window, who) in names {
-        let mut ours: Box<dyn Gets> = match who {
-            "host" => Box::new(ByRequest::new(host.client(window)?)?),
-            "client" => Box::new(ByEngine::new(host.site(window)?)?),
-            _ => Box::new(ByReads::new(host.client(window)?)?),
+        let window = *window;
+        let mut ours: Box<dyn Gets> = match *who {
+            "host" => Box::new(ByRequest::new(host.client(window)?, service)?),
+            "client" => Box::new(ByEngine::new(host.site(window)?, service)?),
+            _ => Box::new(ByReads::new(host.client(window)?, service)?),
         };
-        let mut theirs = ByRequest::new(rival.client(window)?)?;
+        let mut theirs = ByRequest::new(rival.client(window)?, service)?;
         let operations = if window == 1 { OPERATIONS / 20 } else { OPERATIONS };
         let run = |gets: &mut dyn Gets| {
-            measure(gets, &contents, window, operations).map_err(|error| io::Error::other(format!("{error:#}")))
+            measure(gets, service, window, operations).map_err(|error| io::Error::other(format!("{error:#}")))
         };
         rows.push(
-            PairedBench::new(&name, "time per operation", "ns")
+            PairedBench::new(name, "time per operation", "ns")
                 .runs(runs)
                 .paired(&mut || run(&mut theirs), &mut || run(&mut *ours))?,
         );
@@ -86,8 +95,9 @@ pub fn benches(wanted: &dyn Fn(&str) -> bool, runs: usize) -> Result<Vec<Row>> {
 /// NAAM on a network of its own.
 struct Host {
     topology: Topology,
+    service: Service,
     _bench: Bench,
-    _store: Map,
+    _region: Map,
 }
 
 impl Host {
@@ -95,27 +105,28 @@ impl Host {
         let topology = Topology::builder().build()?;
         let mut bench = Bench::new(Hook::Xdp, true);
         bench.app(APP);
-        let store = region(STORE_BYTES as u32, 1);
-        contents.copy_to(&store.mmap()?);
-        for (number, name) in [(onesided::READ, READ), (GET, "mica_get")] {
+        let region = region(REGION_BYTES as u32, 1);
+        contents.copy_to(&region.mmap()?);
+        for (number, name) in [(onesided::READ, READ), (GET, contents.service.handler())] {
             let code = admit(&objects::read(name)).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-            bench.load((APP, number, 1), &code, &[&store])?;
+            bench.load((APP, number, 1), &code, &[&region])?;
         }
         bench.datapath.tables().set_rights(SESSION, [RIGHT_READ; 8], [RIGHT_READ; 8]);
         topology.host().run(|| bench.datapath.attach(DEVICE, Some(Hook::Xdp)))??;
-        Ok(Self { topology, _bench: bench, _store: store })
+        Ok(Self { topology, service: contents.service, _bench: bench, _region: region })
     }
 
     fn client(&self, window: usize) -> Result<Client> {
-        client(&self.topology, window)
+        client(&self.topology, self.service, window)
     }
 
-    /// A client that runs `mica_get` itself.
+    /// A client that runs the handler itself.
     fn site(&self, window: usize) -> Result<SiteClient> {
         let mut site = SiteClient::new(self.client(window)?, Placement::Client);
-        let object = objects::read("mica_get");
+        let name = self.service.handler();
+        let object = objects::read(name);
         let sha256: String = Sha256::digest(&object).iter().map(|byte| format!("{byte:02x}")).collect();
-        site.learn("mica_get", &sha256, &object)?;
+        site.learn(name, &sha256, &object)?;
         Ok(site)
     }
 }
@@ -123,30 +134,32 @@ impl Host {
 /// The userspace server on a network of its own.
 struct Rival {
     topology: Topology,
+    service: Service,
     _server: Server,
 }
 
 impl Rival {
     fn start(contents: &Contents) -> Result<Self> {
         let topology = Topology::builder().build()?;
-        let server = topology.host().run(|| Server::start(HOST_V4.into(), APP, contents.words()))??;
-        Ok(Self { topology, _server: server })
+        let step = contents.service.step();
+        let server = topology.host().run(|| Server::start(HOST_V4.into(), APP, step, contents.words()))??;
+        Ok(Self { topology, service: contents.service, _server: server })
     }
 
     fn client(&self, window: usize) -> Result<Client> {
-        client(&self.topology, window)
+        client(&self.topology, self.service, window)
     }
 }
 
 /// A client of shard 0, as the server has one socket.
-fn client(topology: &Topology, window: usize) -> Result<Client> {
+fn client(topology: &Topology, service: Service, window: usize) -> Result<Client> {
     let object = objects::read("xsk");
     let mut session = SessionInfo { shards: 1, ..SessionInfo::new(HOST_V4.into(), APP, SESSION) };
-    let get = FunctionInfo { number: GET, version: 1, writes: false, reply_max: GET_REPLY_MAX as u16 };
-    session.functions.insert("mica_get".to_owned(), get);
+    let get = FunctionInfo { number: GET, version: 1, writes: false, reply_max: service.reply_max() as u16 };
+    session.functions.insert(service.handler().to_owned(), get);
     let read = FunctionInfo { number: onesided::READ, reply_max: onesided::READ_BYTES_MAX as u16, ..get };
     session.functions.insert(READ.to_owned(), read);
-    let bytes = STORE_BYTES as u64;
+    let bytes = REGION_BYTES as u64;
     let store = RegionInfo { index: 0, bytes, value_len: bytes, handler_rights: RIGHT_READ, raw_rights: RIGHT_READ };
     session.regions.insert("store".to_owned(), store);
     let choice = Choice::AfXdp(XskOptions::attach(&object));
@@ -155,7 +168,7 @@ fn client(topology: &Topology, window: usize) -> Result<Client> {
 }
 
 /// Nanoseconds of an operation, over `operations` of them with `window` in flight. Every value is compared.
-fn measure(gets: &mut dyn Gets, contents: &Contents, window: usize, operations: u64) -> Result<f64> {
+fn measure(gets: &mut dyn Gets, service: Service, window: usize, operations: u64) -> Result<f64> {
     const PATIENCE: Duration = Duration::from_secs(60);
     // A step that is no factor of the number of keys visits all of them.
     let key = |number: u64| number * 40_503 % KEYS;
@@ -163,8 +176,7 @@ fn measure(gets: &mut dyn Gets, contents: &Contents, window: usize, operations: 
     let begun = Instant::now();
     while ended < operations {
         while sent < operations && (sent - ended) < window as u64 {
-            let mut buffer = [0; args::GET_ARGS_MAX];
-            gets.submit(sent, args::get(&mut buffer, contents.geometry(), &key(sent).to_le_bytes()))?;
+            gets.submit(sent, &service.args(key(sent)))?;
             sent += 1;
         }
         ended += gets.poll(&mut |number, found| wrong += u64::from(found != Some(&value(key(number))[..])))? as u64;

@@ -1,5 +1,5 @@
 //! What people build without NAAM: a process behind a UDP socket. It speaks NAAM's wire format, checks and makes the
-//! tags, and runs the source of `mica_get` compiled for this machine, without any check of an op that it can do without.
+//! tags, and runs the handler's source compiled for this machine, without any check of an op that it can do without.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -13,10 +13,12 @@ use naam_abi::limits::{DATAGRAM_BYTES, PORT_BASE, SHARDS_MAX, STEPS_MAX};
 use naam_abi::siphash::PUBLIC_KEY;
 use naam_abi::wire::{self, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_SERVED, Message, Status, TAG_OFFSET};
 use naam_handler::{Msg, View as _, View1k, native};
-use naam_handlers::mica;
 
 /// How often a server without work looks whether it shall end.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A handler's source.
+type Handler = fn(&mut Msg, &View1k) -> Step;
 
 /// A server thread; it ends when this is dropped.
 pub struct Server {
@@ -25,11 +27,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves shard 0 of `app` at `address`, in the network namespace of the calling thread.
+    /// Serves shard 0 of `app` at `address` by `handler`, in the network namespace of the calling thread.
     ///
     /// # Errors
     /// When the socket cannot be had.
-    pub fn start(address: IpAddr, app: u16, words: Arc<[AtomicU64]>) -> io::Result<Self> {
+    pub fn start(address: IpAddr, app: u16, handler: Handler, words: Arc<[AtomicU64]>) -> io::Result<Self> {
         let socket = UdpSocket::bind((address, PORT_BASE + app * SHARDS_MAX as u16))?;
         socket.set_read_timeout(Some(PAUSE))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -40,7 +42,7 @@ impl Server {
                 let mut message = native::request(&[]);
                 while !stop.load(Ordering::Relaxed) {
                     let Ok((len, from)) = socket.recv_from(&mut bytes) else { continue };
-                    if answer(&mut bytes[..len], &mut message, &words).is_some() {
+                    if answer(&mut bytes[..len], &mut message, handler, &words).is_some() {
                         // What is lost is asked again.
                         let _ = socket.send_to(&bytes[..len], from);
                     }
@@ -61,7 +63,7 @@ impl Drop for Server {
 }
 
 /// Turns a request into its reply; none if it is no request of ours.
-fn answer(bytes: &mut [u8], message: &mut Msg, words: &[AtomicU64]) -> Option<()> {
+fn answer(bytes: &mut [u8], message: &mut Msg, handler: Handler, words: &[AtomicU64]) -> Option<()> {
     let header = Header::decode(bytes).ok()?;
     if header.kind != Kind::Request || wire::tag(PUBLIC_KEY, bytes) != header.tag {
         return None;
@@ -71,7 +73,7 @@ fn answer(bytes: &mut [u8], message: &mut Msg, words: &[AtomicU64]) -> Option<()
         let asked = Message::decode(bytes.get(at..)?).ok()?;
         let room = at + MESSAGE_BYTES..at + MESSAGE_BYTES + usize::from(asked.room);
         take(message, &bytes[room.clone()], &asked);
-        let status = run(message, words);
+        let status = run(message, handler, words);
         let reply_len = if status == Status::Ok { message.reply_len as usize } else { 0 };
         for (to, from) in bytes[room.clone()][..wire::padded(reply_len)].chunks_exact_mut(8).zip(&message.reply) {
             to.copy_from_slice(&from.to_le_bytes());
@@ -105,11 +107,11 @@ fn take(message: &mut Msg, args: &[u8], asked: &Message) {
 }
 
 /// Steps `message` to its end.
-fn run(message: &mut Msg, words: &[AtomicU64]) -> Status {
+fn run(message: &mut Msg, handler: Handler, words: &[AtomicU64]) -> Status {
     let mut view = View1k::zero();
     for step in 0..STEPS_MAX {
         message.step = step;
-        match mica::get(message, &view) {
+        match handler(message, &view) {
             Step::Done => return Status::Ok,
             Step::Read => {
                 let (first, count) = (message.op_offset as usize / 8, message.op_len as usize / 8);
