@@ -316,6 +316,15 @@ fn a_tree_is_loaded_by_its_owner_and_read_over_the_network() {
     let reads = naam.json("bench cell --app sorted --records 20000 --seconds 0.5 --warmup 0 --verify");
     assert!(reads["ops_total"].as_u64().unwrap() > 0 && reads["height"].as_u64().unwrap() >= 3, "{reads}");
     assert_eq!((&reads["errors"], &reads["records"]), (&0.into(), &20_000.into()), "{reads}");
+    naam.ok("handler onesided --app sorted");
+    for workload in ["C", "E"] {
+        let bench = naam.json(&format!(
+            "bench cell --app sorted --workload {workload} --records 5000 --seconds 0.5 --warmup 0 --verify --site client"
+        ));
+        let (sites, site) = (&bench["sites"], &bench["client_site"]);
+        assert!(sites["client"].as_u64().unwrap() > 0 && bench["errors"] == 0, "{bench}");
+        assert_eq!((&sites["host"], &site["ended_here"]), (&0.into(), &sites["client"]), "{bench}");
+    }
     let scans = naam.json("bench cell --app sorted --workload E --records 20000 --seconds 0.5 --warmup 0");
     assert!(scans["scanned"].as_u64().unwrap() > scans["ops_total"].as_u64().unwrap(), "{scans}");
     assert!(scans["errors"] == 0 && scans["nodes"].as_u64() > reads["nodes"].as_u64(), "{scans}");
@@ -323,4 +332,96 @@ fn a_tree_is_loaded_by_its_owner_and_read_over_the_network() {
     naam.ok("store format --app kv");
     let (code, text) = naam.code("bench cell --app kv");
     assert!(code == Some(1) && text.contains("--force"), "{code:?} {text}");
+}
+
+/// A tree in the hands of the owner's commands, read at every site.
+#[test]
+fn a_tree_is_changed_by_hand_and_read_at_every_site() {
+    let naam = Naam::start();
+    naam.ok(&format!("attach {DEVICE} --hook xdp"));
+    naam.ok("app add sorted");
+    naam.ok("region create sorted tree 16MiB");
+    for name in ["cell_get", "cell_scan"] {
+        naam.ok(&format!("handler load --app sorted --builtin {name}"));
+    }
+    naam.ok("handler onesided --app sorted");
+    for command in ["get a", "get a --local", "scan", "put a b", "delete a", "stats"] {
+        let (code, text) = naam.code(&format!("cell {command} --app sorted"));
+        assert!(code == Some(1) && text.contains("naam cell format --app sorted"), "{command}: {text}");
+    }
+    naam.ok("cell format --app sorted");
+    let (code, text) = naam.code("cell format --app sorted");
+    assert!(code == Some(1) && text.contains("--force"), "{text}");
+
+    let (data, more) = (naam.path("data.tsv"), naam.path("more.csv"));
+    let value = |i: u32| if i == 20 { "long ".repeat(80) } else { format!("value {}", i * i) };
+    let lines: String = (0..3000).rev().map(|i| format!("key{i:05}\t{}\n", value(i))).collect();
+    fs::write(&data, format!("key00017\tfirst\n{lines}")).unwrap();
+    let loaded = naam.json(&format!("cell load {} --app sorted", data.display()));
+    let expected: [Value; 4] = [3000.into(), 1.into(), 3000.into(), true.into()];
+    assert_eq!(
+        [&loaded["keys"], &loaded["repeated"], &loaded["new"], &loaded["bulk"]],
+        expected.each_ref(),
+        "{loaded}"
+    );
+    fs::write(&more, "key00003,another\nno separator\nzebra,\"stripes, many\"\n").unwrap();
+    let (code, text) = naam.code(&format!("cell load {} --app sorted", more.display()));
+    assert!(code == Some(1) && text.contains("line 2"), "{text}");
+    let loaded = naam.json(&format!("cell load {} --app sorted --skip-faulty", more.display()));
+    let expected: [Value; 4] = [2.into(), 1.into(), 1.into(), false.into()];
+    assert_eq!([&loaded["keys"], &loaded["faulty"], &loaded["new"], &loaded["bulk"]], expected.each_ref(), "{loaded}");
+
+    assert_eq!(naam.ok("cell put key00004 replaced --app sorted"), "replaced\n");
+    assert_eq!(naam.ok("cell put --hex 00ff 0102 --app sorted"), "inserted\n");
+    assert_eq!(naam.ok("cell delete key00005 --app sorted"), "deleted\n");
+    assert_eq!(naam.run("cell delete key00005 --app sorted").status.code(), Some(4));
+    let stats = naam.json("cell stats --app sorted");
+    assert_eq!((&stats["keys"], &stats["blocks"]), (&3001.into(), &1.into()), "{stats}");
+    assert!(stats["height"].as_u64().unwrap() >= 2 && stats["levels"][0].as_u64() > stats["levels"][1].as_u64());
+
+    for (way, site) in
+        [("--site host", "host"), ("--site client", "client"), ("--site auto", "host"), ("--local", "local")]
+    {
+        let get = |key: &str| naam.json(&format!("cell get {key} --app sorted {way}"));
+        let found = get("key00017");
+        assert_eq!((&found["value"], &found["site"]), (&value(17).into(), &site.into()), "{found}");
+        assert_eq!(get("key00004")["value"], "replaced");
+        assert_eq!(get("zebra")["value"], "stripes, many");
+        assert_eq!(get("--hex 00ff")["value_hex"], "0102");
+        assert_eq!(naam.run(&format!("cell get key00005 --app sorted {way}")).status.code(), Some(4));
+        let scan = naam.json(&format!("cell scan key00000 --after --limit 40 --app sorted {way}"));
+        let pairs: Vec<(String, String)> = scan["pairs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| (pair["key"].as_str().unwrap().to_owned(), pair["value"].as_str().unwrap().to_owned()))
+            .collect();
+        let changed = |i| match i {
+            3 => "another".to_owned(),
+            4 => "replaced".to_owned(),
+            i => value(i),
+        };
+        let expected: Vec<_> = (1..=41).filter(|i| *i != 5).map(|i| (format!("key{i:05}"), changed(i))).collect();
+        assert_eq!(pairs, expected);
+        assert_eq!((&scan["more"], &scan["site"]), (&true.into(), &site.into()));
+        assert!(scan["messages"].as_u64().unwrap() >= 2, "32 keys are the most of a message");
+    }
+    assert_eq!(naam.ok("cell scan zebra --app sorted"), "zebra\tstripes, many\n");
+    assert_eq!(naam.ok("cell scan --limit 2 --keys-only --app sorted"), "0x00ff\nkey00000\n");
+    assert_eq!(naam.ok("cell scan zebra --after --app sorted"), "");
+
+    // One owner at a time; readers do not ask.
+    let pins = PathBuf::from("/sys/fs/bpf/naam").join(&naam.instance);
+    let owner = naam_region::Regions::new(pins).open("sorted", "tree").unwrap().own().unwrap();
+    for command in ["put a b", "delete a", "stats", "format --force"] {
+        let (code, text) = naam.code(&format!("cell {command} --app sorted"));
+        assert!(code == Some(1) && text.contains("has an owner"), "{command}: {text}");
+    }
+    let (code, text) = naam.code("bench cell --app sorted --records 10 --seconds 0");
+    assert!(code == Some(1) && text.contains("has an owner"), "{text}");
+    assert_eq!(naam.ok("cell get key00017 --app sorted"), format!("{}\n", value(17)));
+    drop(owner);
+    naam.ok("cell put a b --app sorted");
+    let (code, text) = naam.code(&format!("cell put {} v --app sorted", "k".repeat(65)));
+    assert!(code == Some(1) && text.contains("65 bytes"), "{text}");
 }

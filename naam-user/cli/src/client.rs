@@ -77,6 +77,24 @@ impl Connected {
     }
 }
 
+/// The only app that there is.
+pub fn only_app(global: &Global) -> anyhow::Result<Name> {
+    let reply = Daemon::connect(global)?.ask(AdminRequest::AppList)?;
+    let apps = expect_reply!(reply, AdminReply::Apps(apps) => apps);
+    match &apps[..] {
+        [app] => Ok(app.name.clone()),
+        [] => Err(choose("there is none".to_owned()).way_out("make one: naam app add NAME").into()),
+        apps => {
+            let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
+            Err(choose(format!("there are {}", names.join(", "))).into())
+        }
+    }
+}
+
+fn choose(cause: String) -> Failure {
+    Failure::new("choose", "an app", cause).way_out("name one by --app")
+}
+
 impl Connect {
     /// How long a call may take.
     pub fn timeout(&self) -> Duration {
@@ -96,20 +114,10 @@ impl Connect {
         if let Some(app) = &self.app {
             return Ok(app.clone());
         }
-        let choose = |cause: String| Failure::new("choose", "an app", cause).way_out("name one by --app");
         if self.control.is_some() {
             return Err(choose("over TCP nobody tells which there are".to_owned()).into());
         }
-        let reply = Daemon::connect(global)?.ask(AdminRequest::AppList)?;
-        let apps = expect_reply!(reply, AdminReply::Apps(apps) => apps);
-        match &apps[..] {
-            [app] => Ok(app.name.clone()),
-            [] => Err(choose("there is none".to_owned()).way_out("make one: naam app add NAME").into()),
-            apps => {
-                let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
-                Err(choose(format!("there are {}", names.join(", "))).into())
-            }
-        }
+        only_app(global)
     }
 
     /// Opens a session and a transport.

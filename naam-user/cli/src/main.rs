@@ -6,9 +6,11 @@
 //! | [`commands`] | what each command does, a file a group |
 //! | [`control`] | the way to the daemon |
 //! | [`client`], [`mica`] | the way to an app; the key-value store as its clients see it |
+//! | [`cell`] | a B-tree as its owner has it |
 //! | [`objects`] | the build's BPF objects, embedded |
 //! | [`output`], [`failure`] | results, errors, exit codes |
 
+mod cell;
 mod client;
 mod commands;
 mod control;

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use naam_control::Name;
 
 use crate::commands::{
-    app, bench, call, check, doctor, handler, inspect, interface, region, serve, status, steer, store, xsk,
+    app, bench, call, cell, check, doctor, handler, inspect, interface, region, serve, status, steer, store, xsk,
 };
 use crate::failure::EXIT_CODES;
 
@@ -77,6 +77,9 @@ pub enum Command {
     /// A MICA key-value store, by hand
     #[command(subcommand)]
     Store(store::Command),
+    /// A Cell B-tree, by hand: sorted keys in a region, changed by its owner, read by handlers
+    #[command(subcommand)]
+    Cell(cell::Command),
     /// Put load on an app and measure
     #[command(subcommand)]
     Bench(bench::Command),
@@ -132,6 +135,11 @@ mod tests {
             ("naam bench ycsb --workload G", "name one of A, B, C, D, E, F"),
             ("naam bench ycsb --per-datagram 33", "33"),
             ("naam bench ycsb --value-bytes 1001", "1001"),
+            ("naam bench cell --site here", "possible values: host, client, auto"),
+            ("naam cell scan --after", "[FROM]"),
+            ("naam cell scan --limit 0", "0 is not in"),
+            ("naam cell get a --local --site host", "cannot be used with"),
+            ("naam cell put a", "<VALUE>"),
             ("naam steer set kv", "<SITE>"),
             ("naam steer set kv host --shards 64", "64"),
         ];

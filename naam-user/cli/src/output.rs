@@ -30,6 +30,10 @@ impl Output {
 
     fn print(self, text: &str) -> anyhow::Result<()> {
         let text = text.trim_end_matches('\n');
+        if text.is_empty() {
+            // A list without entries has no line.
+            return Ok(());
+        }
         match writeln!(std::io::stdout().lock(), "{text}") {
             // `naam … | head` is no failure.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -60,6 +60,14 @@ pub enum RegionError {
         /// What was named.
         path: PathBuf,
     },
+    /// Another process is the owner.
+    #[error("region `{app}/{region}` has an owner, another process that changes it; wait for its end, or end it")]
+    Owned {
+        /// The app.
+        app: String,
+        /// The region.
+        region: String,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Sys(#[from] SysError),

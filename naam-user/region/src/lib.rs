@@ -38,4 +38,4 @@ pub use error::RegionError;
 pub use geometry::{AccessError, Geometry, GeometryError};
 pub use memory::Memory;
 pub use snapshot::{OnProgress, Progress, Stage};
-pub use store::{Region, Regions};
+pub use store::{Ownership, Region, Regions};

@@ -3,16 +3,19 @@
 //! Nothing is written down beside the pins: the kernel itself knows all there is to know. The app
 //! and the name are the pin's path, `PINS/regions/APP/NAME`; the size is the map's; the time of
 //! creation is the pin's. While a restore overwrites a region, the empty directory
-//! `PINS/restoring/APP:NAME` says so: one that stays tells that the region is a mixture.
+//! `PINS/restoring/APP:NAME` says so: one that stays tells that the region is a mixture. Owners lock the
+//! empty directory `PINS/owners/APP:NAME`.
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use naam_abi::limits::is_name;
 use naam_sys::map::{MMAPABLE, MapBtf};
 use naam_sys::{Errno, Map, MapSpec, MapType, pin};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use crate::{Geometry, Memory, RegionError, btf};
 
@@ -21,6 +24,7 @@ use crate::{Geometry, Memory, RegionError, btf};
 pub struct Regions {
     dir: PathBuf,
     marks: PathBuf,
+    owners: PathBuf,
 }
 
 /// A region that this process has open.
@@ -30,6 +34,7 @@ pub struct Region {
     name: String,
     pin: PathBuf,
     mark: PathBuf,
+    owner: PathBuf,
     created: SystemTime,
     geometry: Geometry,
     map: Map,
@@ -38,7 +43,8 @@ pub struct Region {
 impl Regions {
     /// The regions under an instance's pin directory, such as `/sys/fs/bpf/naam/host`.
     pub fn new(pins: impl AsRef<Path>) -> Self {
-        Self { dir: pins.as_ref().join("regions"), marks: pins.as_ref().join("restoring") }
+        let pins = pins.as_ref();
+        Self { dir: pins.join("regions"), marks: pins.join("restoring"), owners: pins.join("owners") }
     }
 
     /// Creates a region of `bytes` zero bytes and pins it. All of its memory is taken at once and is
@@ -68,8 +74,8 @@ impl Regions {
         let mark = self.mark(app, name);
         unmark(&mark)?;
         map.pin(&pin)?;
-        let created = created(&pin)?;
-        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, mark, created, geometry, map })
+        let (created, owner) = (created(&pin)?, self.owner(app, name));
+        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, mark, owner, created, geometry, map })
     }
 
     /// Opens a region by its pin, as after a restart of the daemon.
@@ -83,8 +89,8 @@ impl Regions {
         }
         let geometry = Geometry::of_map(info.value_size, info.max_entries)
             .ok_or_else(|| not(format!("an array of {} x {} bytes", info.max_entries, info.value_size)))?;
-        let (created, mark) = (created(&pin)?, self.mark(app, name));
-        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, mark, created, geometry, map })
+        let (created, mark, owner) = (created(&pin)?, self.mark(app, name), self.owner(app, name));
+        Ok(Region { app: app.to_owned(), name: name.to_owned(), pin, mark, owner, created, geometry, map })
     }
 
     /// All regions, by app and name.
@@ -105,7 +111,12 @@ impl Regions {
         pin::unpin(&path)?;
         // The app's directory goes with its last region; otherwise it is not empty and stays.
         let _ = fs::remove_dir(path.parent().expect("a pin has a directory"));
+        unmark(&self.owner(app, name))?;
         unmark(&self.mark(app, name))
+    }
+
+    fn owner(&self, app: &str, name: &str) -> PathBuf {
+        self.owners.join(format!("{app}:{name}"))
     }
 
     fn mark(&self, app: &str, name: &str) -> PathBuf {
@@ -168,6 +179,25 @@ impl Region {
         fs::create_dir_all(&self.mark).map_err(RegionError::file("create", &self.mark))
     }
 
+    /// Makes this process the region's owner, the only one among those that ask. Handlers, the daemon and whoever maps
+    /// the region without asking are not kept from anything.
+    ///
+    /// # Errors
+    /// [`RegionError::Owned`] if another is its owner, [`RegionError::File`].
+    pub fn own(&self) -> Result<Ownership, RegionError> {
+        fs::create_dir_all(&self.owner).map_err(RegionError::file("create", &self.owner))?;
+        let error = |errno: rustix::io::Errno| RegionError::file("lock", &self.owner)(errno.into());
+        let lock =
+            open(&self.owner, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(error)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Ownership { _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(RegionError::Owned { app: self.app.clone(), region: self.name.clone() })
+            }
+            Err(errno) => Err(error(errno)),
+        }
+    }
+
     /// The map, for binding into handler programs.
     pub fn bpf_map(&self) -> &Map {
         &self.map
@@ -179,7 +209,14 @@ impl Region {
     }
 }
 
-/// Removes the mark of a restore, if it is there.
+/// The right to change a region's contents by its mapping, where a structure in it takes one owner. It ends with this
+/// value, and with the process.
+#[derive(Debug)]
+pub struct Ownership {
+    _lock: OwnedFd,
+}
+
+/// Removes a mark, if it is there.
 fn unmark(mark: &Path) -> Result<(), RegionError> {
     match fs::remove_dir(mark) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RegionError::file("remove", mark)(error)),

@@ -141,6 +141,27 @@ fn regions_are_listed_by_app_and_removed() {
 }
 
 #[test]
+fn a_region_has_one_owner_for_as_long_as_that_lives() {
+    let place = Place::new();
+    let (region, other) = (place.region(2 * MIB), place.regions().create("kv", "index", 2 * MIB).unwrap());
+    let again = place.regions().open("kv", "store").unwrap();
+    let ownership = region.own().unwrap();
+    let refused = again.own().unwrap_err();
+    assert!(
+        matches!(&refused, RegionError::Owned { app, region } if (app.as_str(), region.as_str()) == ("kv", "store"))
+    );
+    other.own().unwrap();
+    again.map().unwrap().store(0, 7).unwrap();
+    drop(ownership);
+    let ownership = again.own().unwrap();
+    // A region of the same name is another one.
+    place.regions().remove("kv", "store").unwrap();
+    place.region(2 * MIB).own().unwrap();
+    drop(ownership);
+    assert_eq!(place.regions().list().unwrap().len(), 2);
+}
+
+#[test]
 fn other_maps_are_not_taken_for_regions() {
     let place = Place::new();
     place.region(2 * MIB);

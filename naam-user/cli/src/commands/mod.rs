@@ -4,6 +4,7 @@ pub mod app;
 pub mod bench;
 mod bytes;
 pub mod call;
+pub mod cell;
 pub mod check;
 pub mod doctor;
 pub mod handler;
@@ -39,6 +40,7 @@ pub fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         Command::Call(command) => command.run(global, output),
         Command::Trace(command) => command.run(global, output),
         Command::Store(command) => command.run(global, output),
+        Command::Cell(command) => command.run(global, output),
         Command::Bench(command) => command.run(global, output),
         Command::Xsk(command) => command.run(output),
         Command::Inspect(command) => command.run(global, output),

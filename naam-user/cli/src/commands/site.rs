@@ -1,10 +1,12 @@
 //! Calls that may run in this process.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use naam_abi::onesided;
 use naam_client::connect::{Control, Lease};
 use naam_client::site::{Placement, SiteClient};
-use naam_client::{Call, Client, Options};
+use naam_client::{Call, Client, Options, Shard};
 use naam_control::protocol::session::{RegionRights, Rights};
 
 use crate::client::{Connect, Connected};
@@ -61,22 +63,27 @@ pub fn learned(
     call: &Call<'_>,
     choice: SiteChoice,
 ) -> anyhow::Result<SiteClient> {
-    if choice == SiteChoice::Auto
-        && let Some(read) = client.function(onesided::NAMES[usize::from(onesided::READ)])
-    {
-        // Its answer brings the hint, whatever it says of the word.
-        let args = onesided::read_args(0, 0, 8);
-        let _ = client.call(&Call { function: read, args: &args, reply_room: Some(8), ..*call });
+    if choice == SiteChoice::Auto {
+        ask_for_hint(&mut client, call.shard, call.timeout);
     }
-    over(client, lease, control, function, choice)
+    over(client, lease, control, &[function], choice)
 }
 
-/// A client that knows the handler of `function`, if it may run here.
+/// Lets the host say where the shard's calls run.
+pub fn ask_for_hint(client: &mut Client, shard: Shard, timeout: Duration) {
+    if let Some(function) = client.function(onesided::NAMES[usize::from(onesided::READ)]) {
+        // Its answer brings the hint, whatever it says of the word.
+        let args = onesided::read_args(0, 0, 8);
+        let _ = client.call(&Call { function, shard, args: &args, reply_room: Some(8), timeout });
+    }
+}
+
+/// A client that knows the handlers of `functions`, as far as they may run here.
 pub fn over(
     client: Client,
     lease: &Lease,
     control: &Control,
-    function: &str,
+    functions: &[&str],
     choice: SiteChoice,
 ) -> anyhow::Result<SiteClient> {
     let placement = match choice {
@@ -85,7 +92,7 @@ pub fn over(
         SiteChoice::Auto => Placement::Hint,
     };
     let mut site = SiteClient::new(client, placement);
-    for (name, listed, bytes) in lease.objects(control, |name| name == function)? {
+    for (name, listed, bytes) in lease.objects(control, |name| functions.contains(&name))? {
         match site.learn(&name, &listed.sha256, &bytes) {
             Ok(()) => {}
             Err(error) if choice == SiteChoice::Auto => tracing::warn!(%error, "it runs at the host"),

@@ -231,7 +231,7 @@ impl<'a> Bench<'a> {
             timeout: self.ycsb.connect.timeout(),
         };
         self.lock().transport(client.transport_name(), &reason);
-        let site = site::over(client, &lease, &connect.control(self.global), "mica_get", self.ycsb.site)?;
+        let site = site::over(client, &lease, &connect.control(self.global), &["mica_get"], self.ycsb.site)?;
         let clients = self.clients.clone();
         let report = move |totals: Totals| clients.lock().unwrap_or_else(PoisonError::into_inner).add(&totals);
         Ok(StoreTarget::new(site, lease, plan, Box::new(report)))
