@@ -2,13 +2,16 @@
 //! changes it through its mapping.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use naam_abi::limits::REGION_VALUE_MAX;
 use naam_abi::wire::Status;
 use naam_admission::admit;
 use naam_cell::{Options, Quarantine, Tree};
+use naam_engine::{Engine, Machine, Memory, Program, Request as Call, Run};
 use naam_handlers::cell::{Code, GET_REPLY_MAX, SCAN_REPLY_MAX, args};
 use naam_loader::Hook;
 use naam_sys::{Map, Mapping};
@@ -32,7 +35,8 @@ impl Served {
     fn new(hook: Hook, may_goto: bool, bytes: u32) -> Self {
         let bench = Bench::new(hook, may_goto);
         bench.app(APP);
-        let region = region(bytes, 1);
+        let value_len = bytes.min(REGION_VALUE_MAX as u32);
+        let region = region(value_len, bytes / value_len);
         for (function, name) in [(GET, "cell_get"), (SCAN, "cell_scan")] {
             let code = admit(&objects::read(name)).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
             let loaded =
@@ -209,4 +213,124 @@ fn keys_that_stay_are_always_found_while_the_owner_changes_the_rest() {
     println!("{found} look-ups, {retries} gave up, {changes} changes");
     assert!(changes > 1_000 && found > 1_000);
     assert!(retries * 100 < found, "{retries} of {found} look-ups gave up");
+}
+
+/// The pages of the region, as the engine of a client on the same machine has them. Nothing is written.
+struct Pages(Mapping);
+
+impl Memory for Pages {
+    fn read(&self, _: u32, offset: u64, view: &mut [u8]) -> Result<(), Status> {
+        self.0.copy_out(offset, view).map_err(|_| Status::Bounds)
+    }
+
+    fn write(&self, _: u32, _: u64, _: &[u8]) -> Result<(), Status> {
+        Err(Status::ReadOnly)
+    }
+
+    fn compare_exchange(&self, _: u32, _: u64, _: u64, _: u64) -> Result<u64, Status> {
+        Err(Status::ReadOnly)
+    }
+
+    fn fetch_add(&self, _: u32, _: u64, _: u64) -> Result<u64, Status> {
+        Err(Status::ReadOnly)
+    }
+}
+
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
+}
+
+/// A value that tells its key in every word, and that all its words are of one write.
+fn tagged(key: u64, version: u64) -> Vec<u8> {
+    let version = version & 0xff_ffff;
+    (key << 24 | version).to_le_bytes().repeat(1 + version as usize % 3)
+}
+
+fn is_tagged(key: u64, value: &[u8]) -> bool {
+    let first = value.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    value == tagged(key, first) && first >> 24 == key
+}
+
+/// What a look-up of a key that stays may answer: its value, or that it is to be asked again.
+fn assert_found(number: u64, status: u16, code: u32, reply: &[u8], retries: &AtomicU64) {
+    match (status, Code::from_code(code)) {
+        (0, Some(Code::Ok)) => assert!(is_tagged(number, reply), "{number}: {reply:x?}"),
+        (0, Some(Code::Retry)) => _ = retries.fetch_add(1, Ordering::Relaxed),
+        _ => panic!("{number}: status {status}, code {code}"),
+    }
+}
+
+/// Looks keys up through the kernel's handler, 32 a datagram.
+fn by_kernel(served: &Served, keys: u64, look_ups: u64, retries: &AtomicU64) {
+    let mut random = 99;
+    for _ in 0..look_ups / 32 {
+        let numbers: Vec<u64> = (0..32).map(|_| next(&mut random) % (keys / 2) * 2).collect();
+        let arguments: Vec<_> = numbers.iter().map(|number| get(&number.to_be_bytes())).collect();
+        for (answer, number) in served.call(GET, &arguments, 72).iter().zip(&numbers) {
+            assert_found(*number, answer.status, answer.code, &answer.reply, retries);
+        }
+    }
+}
+
+/// The same in the engine, on the same pages.
+fn by_engine(program: &Arc<Program>, pages: &Pages, keys: u64, look_ups: u64, retries: &AtomicU64) {
+    let mut random = 98;
+    let first = get(&0u64.to_be_bytes());
+    let mut run = Run::start(program, &Call { args: &first, reply_room: 72, shard: 5 }).expect("it starts");
+    for _ in 0..look_ups {
+        let number = next(&mut random) % (keys / 2) * 2;
+        let args = get(&number.to_be_bytes());
+        run.restart(program, &Call { args: &args, reply_room: 72, shard: 5 }).expect("it starts");
+        let end = run.finish(pages).expect("no fault");
+        assert_found(number, end.status as u16, end.code, end.reply, retries);
+    }
+}
+
+#[test]
+fn look_ups_in_a_large_tree_are_right_at_both_sites_while_the_owner_splits() {
+    let soak = std::env::var_os("NAAM_SOAK").is_some();
+    // Half of the keys, the even ones, stay; look-ups at each site.
+    let (keys, bytes, look_ups) = if soak { (20_000_000u64, 1 << 30, 10_000_000) } else { (200_000, 32 << 20, 20_000) };
+    let served = Served::new(Hook::Xdp, true, bytes);
+    let program =
+        Engine::new(Machine::Best).load(&admit(&objects::read("cell_get")).expect("admitted")).expect("loads");
+    let quarantine = Quarantine { blocks: 16, time: Duration::ZERO };
+    let mut tree = Tree::format(served.map(), Options { quarantine, ..Options::default() }).expect("format");
+    let begin = Instant::now();
+    tree.load((0..keys).step_by(2).map(|number| (number.to_be_bytes(), tagged(number, 0)))).expect("load");
+    println!("{} keys in {} levels loaded in {:.1?}", tree.keys(), tree.height(), begin.elapsed());
+    let (done, kernel, engine) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let (done, engine, pages) = (&done, &engine, Pages(served.map()));
+        let owner = scope.spawn(move || {
+            let (mut random, mut changes, nodes) = (1, 0u64, tree.nodes());
+            while !done.load(Ordering::Relaxed) {
+                let mut batch = tree.batch();
+                for _ in 0..8 {
+                    let number = next(&mut random) % keys;
+                    let key = number.to_be_bytes();
+                    match next(&mut random) % 4 {
+                        0 if number % 2 == 1 => _ = batch.delete(&key).expect("delete"),
+                        _ => _ = batch.insert(&key, &tagged(number, next(&mut random))).expect("insert"),
+                    }
+                }
+                batch.commit().expect("commit");
+                changes += 8;
+            }
+            println!("{changes} changes, {nodes} nodes became {}", tree.nodes());
+            assert!(tree.nodes() > nodes, "no node was split");
+            tree.verify().expect("a sound tree");
+        });
+        let _done = Done(done);
+        let reader = scope.spawn(move || by_engine(&program, &pages, keys, look_ups, engine));
+        by_kernel(&served, keys, look_ups, &kernel);
+        println!("kernel: {look_ups} look-ups in {:.1?}, {kernel:?} gave up", begin.elapsed());
+        reader.join().expect("the engine's look-ups are right");
+        println!("engine: {look_ups} look-ups in {:.1?}, {engine:?} gave up", begin.elapsed());
+        assert!(!owner.is_finished(), "the owner worked to the end");
+    });
+    let retries = kernel.into_inner() + engine.into_inner();
+    assert!(retries < look_ups / 50, "{retries} of {} look-ups gave up", look_ups * 2);
 }

@@ -62,6 +62,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"NAAMCELL");
 pub const VERSION: u64 = 1;
 /// Byte offset of the root word.
 pub const ROOT_AT: u64 = 8;
+/// Byte offset of the version, above which the header of extent 0 has its number, 0.
+pub const VERSION_AT: u64 = 16;
 /// Words of a number.
 pub const NUMBER_WORDS: usize = 9;
 /// Where a node's meta word stands.

@@ -56,7 +56,7 @@ pub enum Code {
     NoRoom = 3,
     /// The arguments are not what the function takes. The message fails.
     BadArguments = 4,
-    /// Region 0 holds no tree. The message fails.
+    /// Region 0 holds no tree of this layout's version. The message fails.
     NoTree = 5,
 }
 

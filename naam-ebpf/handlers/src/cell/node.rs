@@ -11,7 +11,7 @@ use super::{
     Code, KEY_MAX,
     layout::{
         Child, FENCES_AT, Item, LINE_WORDS, LINES, MAGIC, META_AT, Meta, NODE_BYTES, NODE_WORDS, NUMBER_WORDS, NodePtr,
-        REGION, ROOT_AT, Root, SLOTS_MAX, line_check, stored_check,
+        REGION, Root, SLOTS_MAX, VERSION, VERSION_AT, line_check, stored_check,
     },
 };
 
@@ -108,7 +108,7 @@ pub(super) fn take_key(m: &mut Msg) -> bool {
 #[inline(always)]
 pub(super) fn read_header(m: &mut Msg) -> Step {
     set_part(m, Part::Phase, phase::HEADER);
-    m.read(REGION, 0, ROOT_AT as u32 + 8)
+    m.read(REGION, 0, VERSION_AT as u32 + 8)
 }
 
 /// Begins again: something did not fit.
@@ -132,10 +132,10 @@ pub(super) fn is_last_step(m: &Msg) -> bool {
     m.step >= STEPS_MAX - 1
 }
 
-/// The header was read: goes on to the root, `None` if there is no tree.
+/// The header was read: goes on to the root, `None` if there is no tree, or one of another layout.
 #[inline(always)]
 pub(super) fn header_read(m: &mut Msg, v: &View1k) -> Option<NodePtr> {
-    if v.w[0] != MAGIC {
+    if v.w[0] != MAGIC || v.w[2] != VERSION {
         return None;
     }
     m.state[state::ROOT] = v.w[1];

@@ -123,7 +123,8 @@ fn leaf_read(m: &mut Msg, v: &View1k, node: Node) -> Step {
     let mut put = unknown;
     let mut entry = Entry { words: put, ..Entry::new(m, v, node, slot, unknown) };
     let mut turn = 0;
-    while turn < REPLY_WORDS {
+    // The first word is not a turn's: it is put in the end.
+    while turn < REPLY_WORDS - 1 {
         if put == entry.words {
             let wanted = m.args[0] >> 32;
             if slot >= node.meta.count() || keys >= wanted || keys >= SCAN_KEYS_MAX {
