@@ -5,8 +5,8 @@
 //! was loaded (it has then been replaced at run time, which a restart does not undo).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, REGIONS_MAX};
@@ -23,6 +23,7 @@ use crate::error::ServeError;
 use crate::functions::{Builtins, Candidate, hex};
 use crate::host::{App, Host, Served};
 use crate::kernel_log::KernelLog;
+use crate::pins::Pins;
 use crate::state::{AppState, FunctionState, State, StateDir};
 use crate::steering::{announce, settle};
 
@@ -70,54 +71,36 @@ fn admit_all(config: &Config, builtins: Builtins) -> Result<Vec<Wanted>, ServeEr
     Ok(wanted)
 }
 
-/// Keeps other daemons away from the instance's pins while it lives.
-#[derive(Debug)]
-pub struct PinLock {
-    _directory: File,
-}
-
-impl PinLock {
-    /// Takes the lock on the directory of pins, which exists.
-    pub fn take(pins: &Path) -> Result<Self, ServeError> {
-        let directory = File::open(pins).map_err(ServeError::file("open", pins))?;
-        match naam_control::lock::take(&directory, &pins.display()) {
-            Ok(()) => Ok(Self { _directory: directory }),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                Err(ServeError::Served { pins: pins.to_owned() })
-            }
-            Err(source) => Err(ServeError::file("lock", pins)(source)),
-        }
-    }
-}
-
-/// Sets the instance up, or takes it over. `user` is whom the daemon becomes.
+/// Sets the instance up, or takes over what `remains` of it. `user` is whom the daemon becomes.
 pub fn set_up(
     config: &Config,
     user: Option<u32>,
-    entry: &[u8],
-    shell: &[u8],
+    objects: Objects<'_>,
     builtins: Builtins,
-) -> Result<(Host, PinLock), ServeError> {
+    pins: &Rc<Pins>,
+    remains: &Remains,
+) -> Result<Host, ServeError> {
     let wanted = admit_all(config, builtins)?;
-    let options = Options { port_base: config.port_base, ..Options::instance(config.instance.as_str()) };
-    naam_sys::pin::ensure_bpffs(Path::new(naam_sys::pin::BPFFS)).map_err(naam_loader::LoaderError::from)?;
-    std::fs::create_dir_all(&options.pins).map_err(ServeError::file("create", &options.pins))?;
-    let lock = PinLock::take(&options.pins)?;
-    let objects = Objects { entry, shell };
-    let remains = remains::look(&options.pins, objects)?;
-    let adopted = remains == Remains::Whole;
-    let dir = StateDir::open(&config.control.socket, &config.instance, user)?;
+    let options = Options {
+        pins: pins.path().to_owned(),
+        port_base: config.port_base,
+        ..Options::instance(config.instance.as_str())
+    };
+    let adopted = *remains == Remains::Whole;
+    let owner = pins.owner().map_err(ServeError::file("look at", pins.shown()))?;
+    let dir = StateDir::open(&config.control.socket, &config.instance, &[user.unwrap_or(owner), owner])?;
     // Without the datapath that it tells of, a state is nothing.
-    let state = if remains == Remains::Nothing { None } else { dir.load() };
-    let build = hex(&Sha256::new().chain_update(entry).chain_update(shell).finalize());
-    let rebuilt = adopted && state.as_ref().is_none_or(|state| state.build != build);
+    let state = if *remains == Remains::Nothing { None } else { dir.load() };
+    let build = hex(&Sha256::new().chain_update(objects.entry).chain_update(objects.shell).finalize());
+    let build_before = state.as_ref().map(|state| state.build.clone());
+    let rebuilt = adopted && build_before.as_ref() != Some(&build);
     if rebuilt {
         part_from_old_build(&options.pins)?;
     }
     let mut links = Vec::new();
-    if let Remains::Broken { cause } = &remains {
+    if let Remains::Broken { cause } = remains {
         tracing::warn!(
-            pins = %options.pins.display(), cause,
+            pins = %pins.shown().display(), cause,
             "the datapath of an earlier daemon is broken: it is made anew, with a gap, and its sessions end; regions stay"
         );
         links = hooks(remains::dismantle(&options.pins, objects)?);
@@ -141,6 +124,7 @@ pub fn set_up(
     let mut host = Host {
         instance: config.instance.clone(),
         regions: Regions::new(&options.pins),
+        pins: Rc::clone(pins),
         datapath,
         kernel_log,
         build,
@@ -163,7 +147,7 @@ pub fn set_up(
         looked: Instant::now(),
     };
     if rebuilt {
-        links = host.end_old_build()?;
+        links = host.end_old_build(build_before.is_some())?;
     }
     host.take_apps(config, apps_before, &wanted)?;
     let swept = host.datapath.sweep()?;
@@ -179,10 +163,10 @@ pub fn set_up(
     }
     host.save()?;
     if adopted {
-        let (apps, pins) = (host.apps.len(), options.pins.display());
+        let (apps, pins) = (host.apps.len(), pins.shown().display());
         tracing::info!(%pins, apps, sessions, ?swept, "adopted the datapath of an earlier daemon");
     }
-    Ok((host, lock))
+    Ok(host)
 }
 
 /// Where an entry was attached, as it is asked for.
@@ -205,8 +189,14 @@ fn part_from_old_build(pins: &Path) -> Result<(), ServeError> {
 impl Host {
     /// Takes the programs of another build out of service: entry and handler programs fit each other
     /// only within a build. Returns where they were attached. Regions, sessions and slots stay.
-    fn end_old_build(&mut self) -> Result<Vec<(String, Hook)>, ServeError> {
-        tracing::warn!("an earlier daemon was of another build: its programs are replaced, with a gap");
+    fn end_old_build(&mut self, is_known: bool) -> Result<Vec<(String, Hook)>, ServeError> {
+        if is_known {
+            tracing::warn!("an earlier daemon was of another build: its programs are replaced, with a gap");
+        } else {
+            tracing::warn!(
+                "an earlier daemon's state is lost, and so of which build it was: its programs are replaced, with a gap"
+            );
+        }
         let links = self.datapath.attached();
         for (interface, _) in &links {
             self.datapath.detach(interface)?;

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use caps::errors::CapsError;
@@ -54,7 +55,7 @@ pub enum PrivilegeError {
     },
     /// The user cannot reach what the daemon needs.
     #[error(
-        "user {user} cannot reach {}: {source}; give the directories above it mode 0711 (such as `chmod 711 /sys/fs/bpf`), \
+        "user {user} cannot reach {}: give the directories above it mode 0711, choose another `control.socket`, \
          or leave `daemon.user` out", path.display()
     )]
     OutOfReach {
@@ -62,8 +63,6 @@ pub enum PrivilegeError {
         user: String,
         /// What it should reach.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
     },
 }
 
@@ -92,6 +91,30 @@ impl Account {
     /// The user's number.
     pub fn uid(&self) -> u32 {
         self.uid.as_raw()
+    }
+
+    /// Whether the user may search all directories above `path`.
+    pub fn reaches(&self, path: &Path) -> bool {
+        let may_search = |directory: &Path| {
+            fs::metadata(directory).is_ok_and(|meta| {
+                let bit = match (meta.uid(), meta.gid()) {
+                    (uid, _) if uid == self.uid.as_raw() => 0o100,
+                    (_, gid) if gid == self.gid.as_raw() => 0o010,
+                    _ => 0o001,
+                };
+                meta.mode() & bit != 0
+            })
+        };
+        let above = fs::canonicalize(path.parent().unwrap_or(Path::new("/")));
+        above.is_ok_and(|above| above.ancestors().all(may_search))
+    }
+
+    /// Refuses what the user could not reach.
+    pub fn require_reach(&self, path: &Path) -> Result<(), PrivilegeError> {
+        if self.reaches(path) {
+            return Ok(());
+        }
+        Err(PrivilegeError::OutOfReach { user: self.name.clone(), path: path.to_owned() })
     }
 }
 
@@ -157,15 +180,14 @@ fn within(open_files: Option<u64>, most: usize) -> usize {
     open_files.map_or(most, |files| most.min(files.saturating_sub(OWN_FILES).max(1) as usize))
 }
 
-/// Gives a directory with all that is in it to a user; links are not followed.
-pub fn give(account: &Account, directory: &Path) -> io::Result<()> {
-    crate::folder::give(directory, account.uid(), account.gid.as_raw())
+/// Gives a directory with all that is in it to a user, or back to root; links are not followed.
+pub fn give(account: Option<&Account>, directory: &Path) -> io::Result<()> {
+    let (uid, gid) = account.map_or((0, 0), |account| (account.uid(), account.gid.as_raw()));
+    crate::folder::give(directory, uid, gid)
 }
 
-/// Keeps the capabilities in `keep` and no other, in every set, for ever: they cannot come back, not
-/// even by running a program that has them. Becomes `account`, if there is one, which must reach
-/// the paths in `needs`.
-pub fn reduce(keep: &[config::Capability], account: Option<&Account>, needs: &[&Path]) -> Result<(), PrivilegeError> {
+/// Refuses if not all of `keep` is held, or cannot be all that is held: before anything is changed.
+pub fn require(keep: &[config::Capability]) -> Result<CapsHashSet, PrivilegeError> {
     let threads = fs::read_dir("/proc/self/task").map_err(kernel("count the threads"))?.count();
     if threads != 1 {
         return Err(PrivilegeError::Threads { threads });
@@ -175,6 +197,13 @@ pub fn reduce(keep: &[config::Capability], account: Option<&Account>, needs: &[&
     if let Some(&capability) = keep.iter().find(|kept| !held.contains(kept)) {
         return Err(PrivilegeError::Missing { capability });
     }
+    Ok(keep)
+}
+
+/// Keeps the capabilities in `keep` and no other, in every set, for ever: they cannot come back, not
+/// even by running a program that has them. Becomes `account`, if there is one.
+pub fn reduce(keep: &[config::Capability], account: Option<&Account>) -> Result<(), PrivilegeError> {
+    let keep = require(keep)?;
     for capability in caps::all() {
         let bound = !keep.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
         if bound {
@@ -189,17 +218,7 @@ pub fn reduce(keep: &[config::Capability], account: Option<&Account>, needs: &[&
     caps::clear(None, CapSet::Inheritable).map_err(kernel("clear the inheritable capabilities"))?;
     caps::set(None, CapSet::Effective, &keep).map_err(kernel("lower the effective capabilities"))?;
     caps::set(None, CapSet::Permitted, &keep).map_err(kernel("lower the permitted capabilities"))?;
-    rustix::thread::set_no_new_privs(true).map_err(kernel("forbid new privileges"))?;
-    if let Some(account) = account {
-        for path in needs {
-            fs::read_dir(path).map_err(|source| PrivilegeError::OutOfReach {
-                user: account.name.clone(),
-                path: (*path).to_owned(),
-                source,
-            })?;
-        }
-    }
-    Ok(())
+    rustix::thread::set_no_new_privs(true).map_err(kernel("forbid new privileges"))
 }
 
 fn become_user(account: &Account) -> Result<(), PrivilegeError> {

@@ -251,7 +251,10 @@ impl Daemon {
 impl Service for Daemon {
     async fn handle(&self, peer: &Peer, request: Request, progress: ProgressSink) -> Result<Reply, ControlError> {
         match request {
-            Request::Admin(request) => self.administer(request, progress).await.map(Reply::Admin),
+            Request::Admin(request) => {
+                let answer = self.administer(request, progress).await;
+                self.host.borrow().pins.present(answer).map(Reply::Admin)
+            }
             Request::Session(request) => self.serve_session(peer, request).await.map(Reply::Session),
         }
     }

@@ -55,7 +55,7 @@ impl Folder {
         let stat = rustix::fs::fstat(&self.fd)?;
         if !owners.contains(&stat.st_uid) {
             return Err(refused(format!(
-                "it belongs to user {}, who is neither this daemon's nor `daemon.user`; remove it, or give it to the right user",
+                "it belongs to user {}, who is neither this daemon's nor `daemon.user`, nor whose the pins are; give it to the right user (it holds the daemon's state)",
                 stat.st_uid
             )));
         }

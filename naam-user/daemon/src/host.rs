@@ -1,6 +1,7 @@
 //! What an instance consists of. One thread owns it; nothing in here waits.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use naam_abi::siphash::{Key, PUBLIC_KEY, SipHash};
@@ -14,6 +15,7 @@ use naam_region::{Region, Regions};
 
 use crate::functions::{Builtins, Drain};
 use crate::kernel_log::KernelLog;
+use crate::pins::Pins;
 use crate::rdma::Rdma;
 use crate::state::{AppState, FunctionState, State, StateDir};
 
@@ -32,6 +34,8 @@ pub struct Host {
     pub builtins: Builtins,
     /// Versions, by app and function, that served before this build.
     pub versions_before: BTreeMap<(u16, u16), u16>,
+    /// Where its pins are.
+    pub pins: Rc<Pins>,
     /// Its pinned regions, of apps that are served and others.
     pub regions: Regions,
     /// Apps by number.

@@ -24,6 +24,7 @@
 //! | `apps`, `functions`, `regions`, `sessions`, `steering`, `interfaces` | the parts of a host |
 //! | `rdma` | regions as memory regions of a device, a queue pair a session |
 //! | `state` | what the next daemon must know, beside the socket |
+//! | `pins` | the directory in bpffs: locked, within reach of another user, cleared by a start that fails |
 //! | `folder` | a directory in which a privileged process follows no link |
 //! | `inspect`, `doctor` | what the kernel holds, what is wrong |
 //! | `kernel_log` | what the entry programs have to say |
@@ -54,6 +55,7 @@ mod inspect;
 mod interfaces;
 mod kernel_log;
 mod notify;
+mod pins;
 mod rdma;
 mod regions;
 pub mod serve;

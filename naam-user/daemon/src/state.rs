@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use naam_abi::siphash::Key;
 use naam_control::protocol::session::Function;
@@ -95,15 +95,20 @@ pub struct StateDir {
 }
 
 impl StateDir {
+    /// Where the directory of `instance` is: beside `socket`.
+    pub fn place(socket: &Path, instance: &Name) -> PathBuf {
+        socket.parent().unwrap_or(Path::new("")).join(instance.as_str())
+    }
+
     /// Opens the directory of `instance` beside `socket`, or makes it, for this user only. It may be
-    /// this process's own, or that of `user`, whom the daemon becomes.
-    pub fn open(socket: &Path, instance: &Name, user: Option<u32>) -> Result<Self, ServeError> {
+    /// this process's own, or that of `users`: whom the daemon becomes, and whom an earlier one had become.
+    pub fn open(socket: &Path, instance: &Name, users: &[u32]) -> Result<Self, ServeError> {
         let parent = socket.parent().unwrap_or(Path::new(""));
         if !parent.as_os_str().is_empty() {
             fs::create_dir_all(parent).map_err(ServeError::file("create", parent))?;
         }
-        let path = parent.join(instance.as_str());
-        let owners: Vec<u32> = user.into_iter().chain([rustix::process::geteuid().as_raw()]).collect();
+        let path = Self::place(socket, instance);
+        let owners: Vec<u32> = users.iter().copied().chain([rustix::process::geteuid().as_raw()]).collect();
         let folder = Folder::open(&path, &owners).map_err(ServeError::file("use", &path))?;
         let objects = folder.child("objects", &owners).map_err(ServeError::file("use", path.join("objects")))?;
         Ok(Self { folder, objects })
@@ -212,7 +217,7 @@ mod tests {
 
     fn dir() -> (tempfile::TempDir, StateDir) {
         let place = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(&place.path().join("control.sock"), &Name::new("test").unwrap(), None).unwrap();
+        let dir = StateDir::open(&place.path().join("control.sock"), &Name::new("test").unwrap(), &[]).unwrap();
         (place, dir)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{APP, COUNTER, ECHO, Instance, function, name, object, root};
 use naam_abi::wire::Status;
 use naam_control::FunctionName;
-use naam_control::protocol::admin::{AdminReply, AdminRequest, Object};
+use naam_control::protocol::admin::{AdminReply, AdminRequest, Hook, Object};
 use naam_control::protocol::inspect::Verdict;
 use naam_control::protocol::session::{RegionRights, Rights, SessionGrant, SessionKey};
 use naam_tests::objects;
@@ -525,30 +525,55 @@ fn the_end_leaves_the_datapath_unless_told_otherwise() {
     }
 }
 
+/// Where bpffs is root's alone, as systemd mounts it, and where it is not.
 #[test]
-fn another_user_is_become_where_it_can_reach_the_pins() {
-    use std::os::unix::fs::PermissionsExt;
-    if !root("another_user_is_become_where_it_can_reach_the_pins") {
+fn another_user_is_become_and_root_again() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    if !root("another_user_is_become_and_root_again") {
         return;
     }
-    const OTHERS_MAY_ENTER: u32 = 1;
     let mut instance = Instance::kv();
+    let as_nobody = format!("[daemon]\nuser = \"nobody\"\n{}", instance.kv_app());
+    // A directory that nobody can reach: nothing is given away, nothing is left.
+    instance.configure(&as_nobody);
+    fs::set_permissions(instance.dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    instance.try_start(&[]).unwrap_err();
+    assert!(instance.log().contains("user nobody cannot reach"), "{}", instance.log());
+    assert!(!instance.pins().exists() && !instance.dir.path().join(&instance.name).exists());
+
     fs::set_permissions(instance.dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    instance.configure(&format!("[daemon]\nuser = \"nobody\"\n{}", instance.kv_app()));
-    let reachable = fs::metadata("/sys/fs/bpf").unwrap().permissions().mode() & OTHERS_MAY_ENTER != 0;
-    if !reachable {
-        instance.try_start(&[]).unwrap_err();
-        let words = ["user nobody cannot reach", "chmod 711 /sys/fs/bpf"];
-        assert!(words.iter().all(|word| instance.log().contains(word)), "{}", instance.log());
-        return;
-    }
     instance.start();
     let status = fs::read_to_string(format!("/proc/{}/status", instance.pid())).unwrap();
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
     assert!(!uid.split_whitespace().any(|uid| uid == "0"), "{uid}");
     assert_eq!(instance.replace("echo").function.version, 2);
-    // Its successor starts as root and takes over what now belongs to the user.
-    instance.kill();
-    instance.start();
-    assert_eq!(instance.handlers()[0].function.version, 2);
+    instance.done(AdminRequest::AppCreate { app: name("other"), id: None, integrity: true });
+    instance.done(AdminRequest::RegionCreate { app: name("other"), region: name("more"), bytes: 2 << 20 });
+    instance.done(AdminRequest::Attach { interface: "lo".into(), hook: Hook::Tc });
+    instance.done(AdminRequest::Detach { interface: "lo".into() });
+    // Pins are told where they are for everybody.
+    let AdminReply::Inspection(inspection) = instance.done(AdminRequest::Inspect) else { panic!("no inspection") };
+    let pins = inspection.programs.iter().filter_map(|program| program.pin.as_ref());
+    assert!(pins.chain(inspection.maps.iter().filter_map(|map| map.pin.as_ref())).all(|pin| pin.exists()));
+    assert!(inspection.maps.iter().all(|map| map.bpftool.contains(instance.pins().to_str().unwrap())));
+    let again = AdminRequest::RegionCreate { app: name("other"), region: name("more"), bytes: 2 << 20 };
+    assert!(!instance.refused(again).contains("/proc/self"));
+
+    // Its successor starts as root and takes over what now belongs to the user; so does one that stays root.
+    for (user, configuration) in [("nobody", as_nobody), ("root", instance.kv_app())] {
+        instance.kill();
+        instance.configure(&configuration);
+        instance.start();
+        assert_eq!(instance.handlers()[0].function.version, 2, "{user}");
+        assert!(instance.status().adopted, "{user}");
+        let is_roots = |path: &std::path::Path| fs::metadata(path).unwrap().uid() == 0;
+        assert_eq!(
+            (is_roots(&instance.pins().join("maps")), is_roots(&instance.state())),
+            (user == "root", user == "root")
+        );
+    }
+    assert!(instance.terminate().success());
+    instance.try_start(&["--detach-on-exit"]).unwrap();
+    assert!(instance.terminate().success(), "{}", instance.log());
+    assert!(!instance.pins().exists());
 }

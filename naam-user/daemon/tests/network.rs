@@ -234,6 +234,38 @@ fn a_configured_interface_may_come_later() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_nothing() {
+    if !root("a_start_that_fails_leaves_nothing") {
+        return;
+    }
+    let topology = Topology::builder().build().expect("two namespaces and a veth pair");
+    let mut instance = Instance::kv();
+    instance.enter = Some(topology.host().path());
+    instance.configure(&format!("[[interface]]\nname = \"{DEVICE}\"\n{}", instance.kv_app()));
+    // Somebody else's program, which is not ours to replace.
+    let pin = std::path::PathBuf::from(format!("/sys/fs/bpf/{}_stranger", instance.name));
+    let insns = [naam_sys::Insn::new(0xb7, 0, 0, 0, 2), naam_sys::Insn::new(0x95, 0, 0, 0, 0)];
+    let spec = naam_sys::ProgramSpec::new(naam_sys::ProgramType::Xdp, "stranger", &insns);
+    naam_sys::Program::load(&spec).unwrap().program.pin(&pin).unwrap();
+    topology.host().ip(&format!("link set dev {DEVICE} xdp pinned {}", pin.display())).unwrap();
+    std::fs::remove_file(pin).unwrap();
+    instance.try_start(&["--detach-on-exit"]).unwrap_err();
+    assert!(instance.log().contains("already carries an XDP program"), "{}", instance.log());
+    let left = [instance.pins(), instance.dir.path().join(&instance.name), instance.socket()];
+    assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+
+    // What was there before stays, regions above all.
+    let regions = naam_region::Regions::new(instance.pins());
+    regions.create("kv", "kept", 2 << 20).unwrap();
+    instance.try_start(&[]).unwrap_err();
+    let names: Vec<_> = regions.list().unwrap().iter().map(|region| region.name().to_owned()).collect();
+    assert_eq!(names, ["kept"]);
+    topology.host().ip(&format!("link set dev {DEVICE} xdp off")).unwrap();
+    instance.start();
+    assert!(!instance.log().contains("another build"), "{}", instance.log());
+}
+
+#[test]
 fn cold_events_are_logged_and_a_flood_is_not() {
     let Some(net) = Net::start("cold_events_are_logged_and_a_flood_is_not") else { return };
     let (session, client) = (net.session(), net.socket());

@@ -189,11 +189,14 @@ fn require_shapes(shell: &Shell, paths: &[(&str, PathBuf)]) -> Result<(), Loader
 /// would go on with programs and maps that nobody finds any more. Call it in the network namespace of
 /// the interfaces.
 pub fn remove_pins(pins: &Path) -> Result<(), LoaderError> {
-    crate::link::remove_filters(pins)?;
-    for directory in ["links", "functions", "scratch", "regions", "maps"] {
-        remove_tree(&pins.join(directory))?;
-    }
+    remove_datapath(pins)?;
     remove_tree(pins)
+}
+
+/// Removes an instance's pins but for its regions, as [`remove_pins`] does.
+pub fn remove_datapath(pins: &Path) -> Result<(), LoaderError> {
+    crate::link::remove_filters(pins)?;
+    ["links", "functions", "scratch", "maps"].into_iter().try_for_each(|directory| remove_tree(&pins.join(directory)))
 }
 
 pub(crate) fn remove_tree(path: &Path) -> Result<(), LoaderError> {
