@@ -1,225 +1,24 @@
-//! The client site over a wire made of function calls: home is the kernel, by test runs, and every datagram's fate is
-//! this file's to decide.
+//! The client site over a wire made of function calls: home is the kernel, by test runs.
 
-use std::collections::{HashMap, VecDeque};
+#[path = "site/home.rs"]
+mod home;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use naam_abi::limits::{DATAGRAM_BYTES, PORT_BASE, SHARDS_MAX};
+use home::{Home, PERUSE, READ, WALK, args, call, first, learn, sum};
 use naam_abi::tables::{RIGHT_ALL, Site};
 use naam_abi::wire::{self, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, Message, Status};
-use naam_admission::admit;
-use naam_client::site::{Placement, SiteAnswer, SiteClient};
-use naam_client::{Call, CallError, Client, FunctionInfo, Options, RegionInfo, SessionInfo, Shard};
+use naam_client::site::{Placement, SiteClient};
+use naam_client::{AsyncClient, Call, CallError, ClientError, FunctionInfo, Options, SessionInfo, Shard};
 use naam_loader::Hook;
 use naam_tests::bench::SESSION;
-use naam_tests::frame::{Network, sign};
-use naam_tests::handlers::{compile, folder};
-use naam_tests::objects;
-use naam_tests::stage::{APP, FUNCTION, SHARD, SINGLE, Stage, VALUE, VALUES, pattern};
-use naam_transport::{Incoming, Outgoing, Sent, Transport, TransportError, TransportStats, Waker};
-use sha2::{Digest, Sha256};
-
-/// May write.
-const WALK: u16 = FUNCTION + 1;
-/// Only reads.
-const PERUSE: u16 = FUNCTION + 2;
-const READ: u16 = 0;
-
-/// What becomes of a datagram on its way home.
-type Fate = Box<dyn FnMut(&[u8]) -> bool + Send>;
-/// What a wire does to an answer.
-type Bend = Box<dyn FnMut(&mut Vec<u8>) + Send>;
-
-/// Home, and the wire to it.
-struct Home {
-    stage: Stage,
-    wire: Mutex<Wire>,
-}
-
-#[derive(Default)]
-struct Wire {
-    /// Answers on their way.
-    back: VecDeque<Vec<u8>>,
-    /// All datagrams that were sent home, with their functions.
-    sent: Vec<(u16, Vec<u8>)>,
-    /// Whether one arrives there.
-    arrives: Option<Fate>,
-    /// Changes an answer.
-    bend: Option<Bend>,
-    /// Waits of the client.
-    waits: u64,
-}
-
-impl Home {
-    /// Visits have `steps` steps.
-    fn new(hook: Hook, steps: u32) -> Arc<Self> {
-        let mut stage = Stage::new(hook, true, &admit(&object("walk")).expect("admitted"));
-        stage.bench.steps_max = steps;
-        for (function, name) in [(WALK, "walk"), (PERUSE, "peruse")] {
-            stage.load(function, 1, &admit(&object(name)).expect("admitted"));
-        }
-        stage.bench.steps_max = 32;
-        stage.load(READ, 1, &admit(&objects::read("naam_read")).expect("admitted"));
-        stage.bench.datapath.tables().set_rights(SESSION, [RIGHT_ALL; 8], [RIGHT_ALL; 8]);
-        Arc::new(Self { stage, wire: Mutex::default() })
-    }
-
-    fn wire(&self) -> MutexGuard<'_, Wire> {
-        self.wire.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// What home says to a datagram.
-    fn serve(&self, datagram: &[u8]) -> Option<Vec<u8>> {
-        let header = Header::decode(datagram).expect("the client's own");
-        let network = Network::v4(PORT_BASE + header.app * 64 + header.shard);
-        let output = self.stage.bench.send(&network.frame(datagram));
-        (output.retval == self.stage.bench.transmitted()).then(|| output.data[network.header_len()..].to_vec())
-    }
-
-    fn session(&self) -> SessionInfo {
-        let mut session = SessionInfo::new([127, 0, 0, 1].into(), APP, SESSION);
-        session.epochs = vec![0; SHARDS_MAX];
-        for (name, number, writes) in [("walk", WALK, true), ("peruse", PERUSE, false)] {
-            session.functions.insert(name.into(), FunctionInfo { number, version: 1, writes, reply_max: 16 });
-        }
-        let read = FunctionInfo { number: READ, version: 1, writes: false, reply_max: 1024 };
-        session.functions.insert("naam_read".into(), read);
-        let info = |index, bytes| RegionInfo {
-            index,
-            bytes,
-            value_len: bytes,
-            handler_rights: RIGHT_ALL,
-            raw_rights: RIGHT_ALL,
-        };
-        session.regions.insert("single".into(), info(0, SINGLE));
-        session.regions.insert("values".into(), RegionInfo { value_len: VALUE, ..info(1, VALUE * VALUES) });
-        session
-    }
-
-    fn client(self: &Arc<Self>, session: SessionInfo, options: &Options) -> Client {
-        Client::new(session, options, Box::new(Line { home: Arc::clone(self), waker: Waker::new().unwrap() }))
-    }
-
-    /// A client that knows both handlers.
-    fn site(self: &Arc<Self>, placement: Placement) -> SiteClient {
-        let mut site = SiteClient::new(self.client(self.session(), &Options::default()), placement);
-        learn(&mut site);
-        site
-    }
-
-    /// The word that walks add to.
-    fn added(&self, offset: u64) -> u64 {
-        self.stage.memory[1].load(offset, Ordering::SeqCst).expect("inside").wrapping_sub(pattern(1, offset))
-    }
-
-    /// Sends everything home again; what is written there by that.
-    fn replay(&self) -> Vec<(u32, u64, u64)> {
-        let before = self.stage.changes();
-        let sent = std::mem::take(&mut self.wire().sent);
-        for (_, datagram) in sent {
-            self.serve(&datagram);
-        }
-        self.stage.changes().into_iter().filter(|change| !before.contains(change)).collect()
-    }
-}
-
-fn object(name: &str) -> Vec<u8> {
-    compile(&folder().join(format!("{name}.c")), &[])
-}
-
-fn learn(site: &mut SiteClient) {
-    for name in ["walk", "peruse"] {
-        let bytes = object(name);
-        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        site.learn(name, &sha256, &bytes).unwrap_or_else(|error| panic!("{error}"));
-    }
-}
-
-/// The client's end of the wire.
-struct Line {
-    home: Arc<Home>,
-    waker: Waker,
-}
-
-impl Transport for Line {
-    fn name(&self) -> &'static str {
-        "line"
-    }
-
-    fn max_payload(&self) -> usize {
-        DATAGRAM_BYTES
-    }
-
-    fn send(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<Sent, TransportError> {
-        let mut buffer = [0; DATAGRAM_BYTES];
-        let Some(Outgoing { len, .. }) = write(&mut buffer) else { return Ok(Sent::Idle) };
-        let header = Header::decode(&buffer[..len]).expect("the client's own");
-        let mut wire = self.home.wire();
-        wire.sent.push((header.function, buffer[..len].to_vec()));
-        if wire.arrives.as_mut().is_none_or(|arrives| arrives(&buffer[..len]))
-            && let Some(mut answer) = self.home.serve(&buffer[..len])
-        {
-            if let Some(bend) = &mut wire.bend {
-                bend(&mut answer);
-            }
-            wire.back.push_back(answer);
-        }
-        Ok(Sent::Queued)
-    }
-
-    fn flush(&mut self) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn poll(&mut self, receive: &mut dyn FnMut(Incoming<'_>)) -> Result<usize, TransportError> {
-        let back = std::mem::take(&mut self.home.wire().back);
-        for bytes in &back {
-            receive(Incoming { port: PORT_BASE, bytes });
-        }
-        Ok(back.len())
-    }
-
-    fn wait(&mut self, timeout: Duration) -> Result<(), TransportError> {
-        let mut wire = self.home.wire();
-        wire.waits += 1;
-        if wire.back.is_empty() {
-            drop(wire);
-            std::thread::sleep(timeout);
-        }
-        Ok(())
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn stats(&self) -> TransportStats {
-        TransportStats::default()
-    }
-}
-
-/// Arguments of both handlers: `count` words from `from` on; adds one to the word at `to`.
-fn args(from: u64, count: u64, to: u64) -> Vec<u8> {
-    [from, count, to, 1].iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-fn sum(from: u64, count: u64) -> u64 {
-    (0..count).fold(0, |sum: u64, at| sum.wrapping_add(pattern(0, from + at * 8)))
-}
-
-fn call(site: &mut SiteClient, number: u16, args: &[u8]) -> SiteAnswer {
-    let function = naam_client::Function { number };
-    let call = Call::new(function, args).shard(Shard::Number(SHARD)).timeout(Duration::from_secs(30));
-    site.call(&call).expect("it is taken")
-}
-
-/// The first word of a reply.
-fn first(answer: SiteAnswer) -> u64 {
-    let reply = answer.outcome.unwrap_or_else(|error| panic!("{error}"));
-    u64::from_le_bytes(reply.bytes[..8].try_into().expect("16 bytes"))
-}
+use naam_tests::frame::sign;
+use naam_tests::stage::{SHARD, VALUE, pattern};
 
 /// A message whose budget is used up at home comes to its end here, if that is a reader's; a writer goes home again to
 /// write, and to end.
@@ -554,6 +353,96 @@ fn a_full_window_sends_what_was_given_back_home() {
         }
         assert!(site.stats().returned > 0, "{:?}", site.stats());
     }
+}
+
+/// A client that closes ends every call it has, and says of each whether it may have run.
+#[test]
+fn a_site_closes_with_calls_everywhere() {
+    let home = Home::new(Hook::Xdp, 3);
+    home.stage.memory[0].store(0, 1, Ordering::SeqCst).expect("inside");
+    let session = SessionInfo { slots: 1, ..home.session() };
+    let mut site = SiteClient::new(home.client(session, &Options::default()), Placement::Client);
+    learn(&mut site);
+    // READs are answered until the writers have come to their write; then nothing is.
+    home.wire().arrives = Some(Box::new(|datagram| Header::decode(datagram).expect("ours").function == READ));
+    let (walk, peruse) = (args(0, 1, 64), args(0, 20, 64));
+    let call = |number, args| Call::new(naam_client::Function { number }, args).shard(Shard::Number(SHARD));
+    let sent = site.submit(&call(WALK, &walk)).unwrap();
+    let waiting = site.submit(&call(WALK, &walk)).unwrap();
+    (0..3).for_each(|_| assert_eq!(site.poll(|end| panic!("{end:?}")).unwrap(), 0));
+    home.wire().arrives = Some(Box::new(|_| false));
+    let reading = site.submit(&call(PERUSE, &peruse)).unwrap();
+    assert_eq!(site.poll(|end| panic!("{end:?}")).unwrap(), 0);
+    let mut ends = HashMap::new();
+    site.close(|end| assert!(ends.insert(end.ticket, end.outcome.map(|_| ())).is_none(), "one end each"));
+    let closed = |may_have_run| Err(CallError::Closed { may_have_run });
+    assert_eq!(ends, HashMap::from([(sent, closed(true)), (waiting, closed(false)), (reading, closed(false))]));
+    assert_eq!(site.in_flight(), 0);
+}
+
+/// Calls as futures run where their shard is placed, with the same guarantees; the site is reached between two turns.
+#[test]
+fn futures_run_at_the_client_site() {
+    let home = Home::new(Hook::Xdp, 8);
+    for at in 0..40 {
+        home.stage.memory[0].store(at * 8, pattern(0, at * 8) + u64::from(at == 0), Ordering::SeqCst).expect("inside");
+    }
+    let options = Options { window: 8, ..Options::default() };
+    let site = SiteClient::new(home.client(home.session(), &options), Placement::Client);
+    let client = AsyncClient::start_site(site).unwrap();
+    block_on_all(vec![client.with_site(learn)]).remove(0).unwrap();
+    for (placement, reads_end) in [(Placement::Client, Site::Client), (Placement::Host, Site::Host)] {
+        block_on_all(vec![client.with_site(move |site| site.place(SHARD, placement))]).remove(0).unwrap();
+        let before = home.added(64);
+        let arguments: Vec<_> = (0..40).map(|at| args(0, at % 30, 64)).collect();
+        let calls = arguments.iter().zip(0..).map(|(arguments, at)| {
+            let function = client.function(if at % 2 == 0 { "walk" } else { "peruse" }).unwrap();
+            let client = client.clone();
+            async move {
+                let call = Call::new(function, arguments).shard(Shard::Number(SHARD)).timeout(Duration::from_secs(30));
+                client.call_anywhere(&call).await
+            }
+        });
+        for (at, end) in (0..).zip(block_on_all(calls.collect())) {
+            let (reply, site) = end.unwrap_or_else(|error| panic!("{at}: {error}"));
+            let odd = u64::from(at % 30 > 0);
+            assert_eq!(reply.bytes[..8], (sum(0, at % 30) + odd).to_le_bytes(), "{at}");
+            // Without a READ a walk is even and ends where it began.
+            let expected = if at % 2 == 0 && at % 30 > 0 { Site::Host } else { reads_end };
+            assert_eq!(site, expected, "{placement:?}, {at}");
+        }
+        assert_eq!(home.added(64) - before, 18, "{placement:?}");
+    }
+    let stats = block_on_all(vec![client.with_site(|site| site.stats())]).remove(0).unwrap();
+    assert_eq!((stats.ended_here, stats.ended_at_host), (22, 58), "{stats:?}");
+    assert_eq!(client.stats().in_flight, 0);
+
+    // What panics in the site ends the client, not its callers.
+    let panics = block_on_all(vec![client.with_site(|_| -> () { panic!("on purpose") })]).remove(0);
+    assert!(matches!(panics, Err(ClientError::Closed)), "{panics:?}");
+    let after = block_on_all(vec![client.with_site(|site| site.in_flight())]).remove(0);
+    assert!(matches!(after, Err(ClientError::Closed)), "{after:?}");
+
+    let plain = AsyncClient::start(home.session(), &options, home.line()).unwrap();
+    let none = block_on_all(vec![plain.with_site(|site| site.in_flight())]).remove(0);
+    assert!(matches!(none, Err(ClientError::NoSite)), "{none:?}");
+}
+
+/// Runs futures side by side: any executor will do.
+fn block_on_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut ends: Vec<_> = futures.iter().map(|_| None).collect();
+    let (mut context, until) = (Context::from_waker(Waker::noop()), Instant::now() + Duration::from_secs(60));
+    while ends.iter().any(Option::is_none) {
+        assert!(Instant::now() < until, "futures hang");
+        for (future, end) in futures.iter_mut().zip(&mut ends).filter(|(_, end)| end.is_none()) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                *end = Some(output);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ends.into_iter().flatten().collect()
 }
 
 /// A seeded sequence of numbers.

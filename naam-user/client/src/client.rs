@@ -34,6 +34,9 @@ pub enum ClientError {
     /// The client was closed.
     #[error("the client was closed")]
     Closed,
+    /// The client has no client site: all its calls run at the host.
+    #[error("this client was started without a client site; `AsyncClient::start_site` starts one with it")]
+    NoSite,
 }
 
 impl From<TransportError> for ClientError {

@@ -4,7 +4,7 @@
 mod pieces;
 
 use naam_abi::handler::Step;
-use naam_abi::limits::STEPS_MAX;
+use naam_abi::limits::{HOPS_MAX, STEPS_MAX};
 use naam_abi::tables::{RIGHT_ALL, RIGHT_READ};
 use naam_abi::wire::{
     CARRIED_BYTES_MAX, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, Message, Status,
@@ -69,6 +69,28 @@ fn calls_out_of_time_go_on_as_continues() {
         let (_, carried, bytes) = sent(&mut core, NOW + 501 * MS).unwrap();
         assert_eq!((carried.flags, carried.steps), (MESSAGE_CARRIED, 3));
         assert_eq!(arrive(&mut core, &done(&bytes), NOW + 502 * MS), [Ok(vec![9; 8])]);
+    }
+}
+
+/// Given back as often as its hops allow, and out of time once more: it begins anew, under its slot and sequence.
+#[test]
+fn calls_without_a_hop_left_begin_anew() {
+    for function in [READ, WRITE] {
+        let mut core = core(session(RIGHT_ALL, RIGHT_ALL));
+        core.submit(&call(function, &[3; ARGS]), NOW).unwrap();
+        let (_, first, bytes) = sent(&mut core, NOW).unwrap();
+        arrive(&mut core, &over_budget(&bytes, 1), NOW);
+        let (_, _, mut bytes) = sent(&mut core, NOW).unwrap();
+        for visit in 1..HOPS_MAX {
+            arrive(&mut core, &pushback(&bytes, visit.into()), NOW);
+            bytes = sent(&mut core, NOW).unwrap().2;
+        }
+        assert_eq!(arrive(&mut core, &over_budget(&bytes, 8), NOW + MS), []);
+        assert_eq!(sent(&mut core, NOW + MS), None, "not at once");
+        core.tick(NOW + 500 * MS, &mut |_| panic!("it has time left"));
+        let (header, anew, bytes) = sent(&mut core, NOW + 500 * MS).unwrap();
+        assert_eq!((header.kind, Message { sent: 0, ..anew }), (Kind::Request, Message { sent: 0, ..first }));
+        assert_eq!(arrive(&mut core, &done(&bytes), NOW + 501 * MS), [Ok(vec![9; 8])]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers find their calls.
 
-use naam_abi::limits::{STATE_BYTES, STEPS_MAX};
+use naam_abi::limits::{HOPS_MAX, STATE_BYTES, STEPS_MAX};
 use naam_abi::tables::{RIGHT_READ, Site};
 use naam_abi::wire::{
     self, Carried, HEADER_BYTES, Header, Kind, MESSAGE_BYTES, MESSAGE_CARRIED, MESSAGE_DUPLICATE, Message, Status,
@@ -184,7 +184,13 @@ impl Core {
                 call.begin_anew();
             }
             Status::Elsewhere => self.stats.elsewhere += 1,
-            Status::Budget => self.stats.out_of_time += 1,
+            Status::Budget => {
+                self.stats.out_of_time += 1;
+                // Home can give it back no more. It has had no effect.
+                if call.cargo.as_ref().is_some_and(|cargo| cargo.header.hops >= HOPS_MAX - 1) {
+                    call.begin_anew();
+                }
+            }
             _ => self.stats.running += 1,
         }
         if status == Status::Version && serving != 0 && serving != call.version {

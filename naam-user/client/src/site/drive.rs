@@ -199,7 +199,7 @@ impl SiteClient {
     }
 
     /// Ends a visit of which nothing is at home.
-    fn end(
+    pub(super) fn end(
         &mut self,
         index: u32,
         site: Site,

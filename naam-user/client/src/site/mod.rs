@@ -297,11 +297,7 @@ impl SiteClient {
                     let visit = &mut visits[index as usize];
                     note_serving(&mut programs[usize::from(visit.function.number)], visit.shard, serving);
                     let ticket = SiteTicket { index, generation: visit.generation };
-                    // It may have gone on here all the same, after home had given one copy of it back.
-                    if let Some(asked) = visit.asked.take() {
-                        owners[asked] = Owner::Nobody;
-                    }
-                    (visit.doing, visit.held) = (Doing::Nothing, None);
+                    visit.end_at_home(owners);
                     free.push(index);
                     stats.ended_at_host += 1;
                     ended += 1;
@@ -325,6 +321,28 @@ impl SiteClient {
             self.client.flush()?;
         }
         Ok(ended)
+    }
+
+    /// Ends every call, because nothing will be sent or received any more.
+    pub fn close(&mut self, mut done: impl FnMut(SiteCompletion<'_>)) {
+        let Self { client, visits, owners, stats, free, .. } = self;
+        client.core_mut().close(&mut |Completion { ticket, outcome, .. }| {
+            if let Owner::Home(index) = std::mem::replace(&mut owners[ticket.index()], Owner::Nobody) {
+                let visit = &mut visits[index as usize];
+                visit.end_at_home(owners);
+                free.push(index);
+                stats.ended_at_host += 1;
+                let ticket = SiteTicket { index, generation: visit.generation };
+                done(SiteCompletion { ticket, site: Site::Host, outcome });
+            }
+        });
+        self.lacking = Lacking::default();
+        self.ready.clear();
+        for index in 0..self.visits.len() as u32 {
+            if self.visits[index as usize].doing != Doing::Nothing {
+                self.end(index, Site::Client, Err(CallError::Closed { may_have_run: false }), &mut done);
+            }
+        }
     }
 
     /// Waits until something may have arrived, or `limit` is over.

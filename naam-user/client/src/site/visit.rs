@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use naam_abi::wire::Status;
 use naam_engine::Run;
 
-use super::SiteStats;
+use super::{Owner, SiteStats};
 use crate::core::{Call, Function, Reply, Shard, Ticket};
 use crate::error::CallError;
 
@@ -89,6 +89,15 @@ impl Visit {
         (self.goes_home, self.failed, self.asked, self.held) = (false, None, None, None);
         (self.function, self.shard) = (call.function, shard);
         self.deadline = Instant::now() + call.timeout;
+    }
+
+    /// Home has ended it. It may have gone on here all the same, after home had given one copy of it back: nobody waits for
+    /// its READ any more.
+    pub fn end_at_home(&mut self, owners: &mut [Owner]) {
+        if let Some(asked) = self.asked.take() {
+            owners[asked] = Owner::Nobody;
+        }
+        (self.doing, self.held) = (Doing::Nothing, None);
     }
 
     /// The call as home gets it, with the time that is left.
