@@ -92,6 +92,8 @@ impl Host {
             }
         }
         self.drains.retain(|drain| drain.app != id);
+        // They were its own: not those of datagrams of no app, nor of the next app of this number.
+        self.tables().clear_stats(id.into())?;
         self.datapath.sweep().map(drop)
     }
 

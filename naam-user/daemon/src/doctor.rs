@@ -6,12 +6,14 @@ use naam_control::protocol::inspect::{Finding, Verdict};
 
 use crate::capabilities;
 use crate::host::Host;
+use crate::pins;
 
 impl Host {
     /// Looks at what commonly goes wrong.
     pub fn examine(&mut self) -> Vec<Finding> {
         self.notice_losses();
         let mut findings: Vec<_> = self.unserved.iter().map(examine_unserved).collect();
+        findings.extend(self.pins.is_hidden().then(examine_hidden_pins));
         findings.extend([self.examine_interfaces(), self.examine_functions(), self.examine_sessions()]);
         findings.extend(self.examine_rdma());
         findings.extend(self.examine_drops());
@@ -91,11 +93,7 @@ impl Host {
     }
 
     fn examine_drops(&self) -> Vec<Finding> {
-        let numbers = self.apps.keys().map(|id| u32::from(*id)).chain([naam_abi::limits::APPS_MAX as u32]);
-        let mut drops = [0u64; 16];
-        for stats in numbers.filter_map(|number| self.tables().stats(number).ok()) {
-            drops.iter_mut().zip(stats.drops).for_each(|(sum, count)| *sum += count);
-        }
+        let drops = self.tables().stats_of(0..=naam_abi::limits::APPS_MAX as u32).map_or([0; 16], |stats| stats.drops);
         let way_out = |reason: usize| match reason {
             reason if reason == Drop::Tag as usize => "clients use another key, or frames are corrupted",
             reason if reason == Drop::Program as usize => {
@@ -116,6 +114,12 @@ impl Host {
         }
         findings
     }
+}
+
+fn examine_hidden_pins() -> Finding {
+    let detail = "the bpffs is one of the daemon's own mount namespace: nobody else sees the pins, and the datapath ends with \
+                  the daemon";
+    finding("bpffs", Verdict::Warning, detail.into()).way_out(pins::SHARED_MOUNTS)
 }
 
 fn examine_unserved(unserved: &Unserved) -> Finding {

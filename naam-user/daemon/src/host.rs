@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use naam_abi::limits::APPS_MAX;
 use naam_abi::siphash::{Key, PUBLIC_KEY, SipHash};
 use naam_abi::tables::{APP_SERVING, APP_TAG, APP_TIMED, AppEntry};
 use naam_control::protocol::admin::{Attachment, Counters, Hook, Unserved};
@@ -160,13 +161,14 @@ impl Host {
         self.state.save(&State::new(self.build.clone(), self.ticket_key, self.configured_interfaces.clone(), apps))
     }
 
-    /// Counters of every app, and of datagrams whose app could not be told.
+    /// Counters of every app, and of datagrams of no app: those whose port says none, or one that does not exist.
     pub fn counters(&self) -> Result<Vec<Counters>, ControlError> {
-        let apps = self.apps.values().map(|app| (Some(app.name.clone()), u32::from(app.id)));
-        let all = apps.chain([(None, naam_abi::limits::APPS_MAX as u32)]);
-        all.map(|(name, number)| {
+        let apps = self.apps.values().map(|app| (Some(app.name.clone()), vec![u32::from(app.id)]));
+        let nobodys = (0..=APPS_MAX as u32).filter(|number| !self.apps.keys().any(|id| u32::from(*id) == *number));
+        let all = apps.chain([(None, nobodys.collect())]);
+        all.map(|(name, numbers)| {
             let object = name.as_ref().map_or("no app".to_owned(), |name| format!("app `{name}`"));
-            let stats = self.tables().stats(number);
+            let stats = self.tables().stats_of(numbers);
             let stats = stats.map_err(|error| ControlError::new("read the counters of", object, error))?;
             Ok(Counters::new(name, &stats))
         })

@@ -26,7 +26,11 @@ pub struct Pins {
     /// Where it is for this process.
     path: PathBuf,
     directory: File,
+    hidden: bool,
 }
+
+/// How a daemon gets into a network namespace without leaving everybody's mounts.
+pub const SHARED_MOUNTS: &str = "`ip netns exec` hides the mounts below /sys; `nsenter --net=/run/netns/NAME naam serve` enters the network namespace alone";
 
 impl Pins {
     /// Opens or makes the directory, and locks it. `user` is whom the daemon becomes.
@@ -43,7 +47,19 @@ impl Pins {
             Some(user) if !user.reaches(shown) => PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())),
             _ => shown.to_owned(),
         };
-        Ok(Self { shown: shown.to_owned(), path, directory })
+        let hidden = is_hidden();
+        if hidden {
+            tracing::warn!(
+                pins = %shown.display(), way_out = SHARED_MOUNTS,
+                "the bpffs here is one of this process's own mount namespace: nobody else sees the pins, and the datapath ends with the daemon"
+            );
+        }
+        Ok(Self { shown: shown.to_owned(), path, directory, hidden })
+    }
+
+    /// Whether only this daemon's mount namespace has the bpffs.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// The way there, for this process.
@@ -152,6 +168,16 @@ impl Undo {
             tracing::warn!(pins = %pins.shown.display(), cause = failed.join("; "), "a part of the failed start stays");
         }
     }
+}
+
+/// Whether process 1 has not mounted the bpffs that is here. Where that cannot be looked at, it is taken to have.
+fn is_hidden() -> bool {
+    let (Ok(mounts), Ok(meta)) = (fs::read_to_string("/proc/1/mountinfo"), fs::metadata(naam_sys::pin::BPFFS)) else {
+        return false;
+    };
+    let device = format!("{}:{}", rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    // Numbers of the mount and of the one that it is on come first.
+    !mounts.lines().any(|mount| mount.split(' ').nth(2) == Some(&device))
 }
 
 fn regions(pins: &Pins) -> Vec<(String, String)> {

@@ -265,6 +265,52 @@ fn a_start_that_fails_leaves_nothing() {
     assert!(!instance.log().contains("another build"), "{}", instance.log());
 }
 
+/// As under `ip netns exec`, which hides bpffs.
+#[test]
+fn a_bpffs_that_nobody_else_sees_is_warned_of() {
+    if !root("a_bpffs_that_nobody_else_sees_is_warned_of") {
+        return;
+    }
+    let mut instance = Instance::kv();
+    for (own_mounts, warned) in [(true, true), (false, false)] {
+        instance.own_mounts = own_mounts;
+        instance.start();
+        assert_eq!(instance.pins().exists(), !own_mounts);
+        let AdminReply::Findings(findings) = instance.done(AdminRequest::Doctor) else { panic!("no findings") };
+        let finding = findings.iter().find(|finding| finding.check == "bpffs");
+        assert_eq!(finding.is_some_and(|finding| finding.verdict == Verdict::Warning), warned, "{findings:?}");
+        assert!(instance.log().contains("nsenter --net="), "{}", instance.log());
+        instance.kill();
+    }
+}
+
+#[test]
+fn datagrams_of_apps_that_do_not_exist_are_counted() {
+    let Some(net) = Net::start("datagrams_of_apps_that_do_not_exist_are_counted") else { return };
+    let client = net.socket();
+    client.socket.connect((HOST_V4, net.instance.port_base + (APP + 1) * 64)).unwrap();
+    let messages = vec![Message::new(1, b"hello", 5)];
+    let request = Request { app: APP + 1, function: ECHO, handler: 0, shard: 0, session: 1, messages };
+    client.socket.send(&request.datagram()).unwrap();
+    let mut bytes = [0; 2048];
+    let length = client.socket.recv(&mut bytes).unwrap();
+    assert_eq!(Reply::read(&bytes[..length]).status, Status::NoApp as u16);
+    let counters = || match net.instance.done(AdminRequest::Stats) {
+        AdminReply::Stats(counters) => counters,
+        other => panic!("{other:?}"),
+    };
+    let nobodys = || counters().into_iter().find(|counters| counters.app.is_none()).unwrap();
+    assert_eq!((nobodys().datagrams, nobodys().replies), (1, 1), "{:?}", nobodys());
+
+    // An app's own counters end with it.
+    let create = AdminRequest::AppCreate { app: name("late"), id: Some(APP + 1), integrity: true };
+    net.instance.done(create);
+    client.socket.send(&request.datagram()).unwrap();
+    client.socket.recv(&mut bytes).unwrap();
+    net.instance.done(AdminRequest::AppRemove { app: name("late") });
+    assert_eq!(nobodys().datagrams, 0);
+}
+
 #[test]
 fn cold_events_are_logged_and_a_flood_is_not() {
     let Some(net) = Net::start("cold_events_are_logged_and_a_flood_is_not") else { return };

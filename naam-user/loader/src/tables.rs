@@ -10,6 +10,7 @@ use naam_abi::limits::{APPS_MAX, FUNCTIONS_MAX, INTERFACES_MAX, REGIONS_MAX, SES
 use naam_abi::siphash::Key;
 use naam_abi::stats::AppStats;
 use naam_abi::tables::{AppEntry, FunctionEntry, InterfaceWord, ProgramRef, SessionEntry, SlotEntry, SteerEntry};
+use naam_sys::map::Update;
 use naam_sys::{Map, Mapping};
 
 use crate::error::LoaderError;
@@ -217,10 +218,25 @@ impl Tables {
         }
     }
 
-    /// An app's counters, all CPUs added up; `APPS_MAX` for datagrams of no app.
+    /// An app's counters, all CPUs added up; `APPS_MAX` for datagrams of no number.
     pub fn stats(&self, app: u32) -> Result<AppStats, LoaderError> {
-        let per_cpu = self.stats.lookup_per_cpu(&app.to_ne_bytes())?.unwrap_or_default();
+        self.stats_of([app])
+    }
+
+    /// Sets an app's counters to zero. What is counted meanwhile may be lost.
+    pub fn clear_stats(&self, app: u32) -> Result<(), LoaderError> {
+        let zero = [0; size_of::<AppStats>()];
+        let values = vec![&zero[..]; naam_sys::map::possible_cpus()?];
+        Ok(self.stats.update_per_cpu(&app.to_ne_bytes(), &values, Update::Any)?)
+    }
+
+    /// Counters of several apps, added up.
+    pub fn stats_of(&self, apps: impl IntoIterator<Item = u32>) -> Result<AppStats, LoaderError> {
         let mut sum = [0u64; size_of::<AppStats>() / 8];
+        let mut per_cpu = Vec::new();
+        for app in apps {
+            per_cpu.extend(self.stats.lookup_per_cpu(&app.to_ne_bytes())?.unwrap_or_default());
+        }
         for value in &per_cpu {
             for (total, word) in sum.iter_mut().zip(value.chunks_exact(8)) {
                 *total = total.wrapping_add(u64::from_ne_bytes(word.try_into().expect("chunks of eight")));

@@ -33,6 +33,8 @@ pub struct Instance {
     pub port_base: u16,
     /// The network namespace that the daemon enters.
     pub enter: Option<PathBuf>,
+    /// Whether the daemon sees mounts of its own, as under `ip netns exec`.
+    pub own_mounts: bool,
     /// Where the daemon's BPF objects are.
     pub bpf: PathBuf,
     child: Option<Child>,
@@ -47,6 +49,7 @@ impl Instance {
             dir,
             port_base: naam_abi::limits::PORT_BASE,
             enter: None,
+            own_mounts: false,
             bpf: objects::directory(),
             child: None,
         };
@@ -126,6 +129,10 @@ impl Instance {
         command.args(["--pdeathsig", "KILL", "--"]);
         if let Some(namespace) = &self.enter {
             command.arg("nsenter").arg(format!("--net={}", namespace.display())).arg("--");
+        }
+        if self.own_mounts {
+            let mount = "mount --make-rprivate / && umount -l /sys && mount -t sysfs sysfs /sys && exec \"$@\"";
+            command.args(["unshare", "--mount", "--", "sh", "-c", mount, "sh"]);
         }
         command
             .arg(program())
