@@ -208,6 +208,32 @@ fn strange_pushbacks_are_counted_and_not_believed() {
     assert_eq!(home.stage.changes(), []);
 }
 
+/// An answer to a READ that is none: what was given back goes home from where it stood, and ends rightly.
+#[test]
+fn strange_reads_send_what_was_given_back_home() {
+    let home = Home::new(Hook::Xdp, 3);
+    let mut site = home.site(Placement::Hint);
+    for number in [PERUSE, WALK] {
+        let mut answers = 0;
+        home.wire().bend = Some(Box::new(move |answer| {
+            let message = Message::decode(&answer[MESSAGE..]).expect("a message");
+            if answer[10] == READ as u8 {
+                answers += 1;
+                if answers == 4 {
+                    Message { reply_len: 0, ..message }.encode(&mut answer[MESSAGE..]);
+                    sign(answer);
+                }
+            }
+        }));
+        let before = site.stats();
+        assert_eq!(first(call(&mut site, number, &args(0, 20, 64))), sum(0, 20), "{number}");
+        let stats = site.stats();
+        assert_eq!(stats.strange_reads - before.strange_reads, 1, "{number}: {stats:?}");
+        assert_eq!(stats.taken_back - before.taken_back, 2, "{number}: {stats:?}");
+    }
+    assert_eq!(home.stage.changes(), []);
+}
+
 /// Whatever stands in a Pushback, its call ends with a status or in time, and no word changes that the session could not
 /// have changed by itself.
 #[test]
@@ -271,6 +297,7 @@ fn reads_of_many_visits_share_datagrams() {
     let mut site = home.site(Placement::Client);
     let arguments = args(0, 5, 64);
     for (shards, datagrams) in [(1, 5), (2, 10)] {
+        learn(&mut site);
         for at in 0..16 {
             let function = naam_client::Function { number: PERUSE };
             site.submit(&Call::new(function, &arguments).shard(Shard::Number(at % shards))).expect("it is taken");
@@ -300,7 +327,7 @@ fn visits_without_a_slot_sleep_and_end_in_time() {
     let arguments = args(0, 1, 64);
     let walk = Call::new(naam_client::Function { number: WALK }, &arguments).shard(Shard::Number(SHARD));
     // The first has the slot for longer than the others wait.
-    for timeout in [400, 100, 150, 200, 250] {
+    for timeout in [2_500, 100, 150, 200, 250] {
         site.submit(&walk.timeout(Duration::from_millis(timeout))).expect("it is taken");
     }
     let (mut ends, mut turns, began) = (vec![], 0, Instant::now());
@@ -308,9 +335,9 @@ fn visits_without_a_slot_sleep_and_end_in_time() {
         site.poll(|end| ends.push((end.ticket.index(), end.outcome.map(|_| ())))).unwrap();
         site.wait(Duration::from_secs(10)).unwrap();
         turns += 1;
-        assert!(turns < 1_000, "it spins: {:?}, {ends:?}", site.stats());
+        assert!(turns < 2_000, "it spins: {:?}, {ends:?}", site.stats());
     }
-    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert!(began.elapsed() >= Duration::from_millis(2_500));
     let not_sent = |index| (index, Err(CallError::Timeout { attempts: 0, may_have_run: false }));
     assert_eq!(ends[..4], [not_sent(1), not_sent(2), not_sent(3), not_sent(4)]);
     let (0, Err(CallError::Timeout { attempts: 1.., may_have_run: true })) = ends[4] else { panic!("{ends:?}") };
@@ -391,7 +418,9 @@ fn futures_run_at_the_client_site() {
     let site = SiteClient::new(home.client(home.session(), &options), Placement::Client);
     let client = AsyncClient::start_site(site).unwrap();
     block_on_all(vec![client.with_site(learn)]).remove(0).unwrap();
-    for (placement, reads_end) in [(Placement::Client, Site::Client), (Placement::Host, Site::Host)] {
+    let mut ended_here = 0;
+    for placement in [Placement::Client, Placement::Host] {
+        let mut here = 0;
         block_on_all(vec![client.with_site(move |site| site.place(SHARD, placement))]).remove(0).unwrap();
         let before = home.added(64);
         let arguments: Vec<_> = (0..40).map(|at| args(0, at % 30, 64)).collect();
@@ -407,14 +436,16 @@ fn futures_run_at_the_client_site() {
             let (reply, site) = end.unwrap_or_else(|error| panic!("{at}: {error}"));
             let odd = u64::from(at % 30 > 0);
             assert_eq!(reply.bytes[..8], (sum(0, at % 30) + odd).to_le_bytes(), "{at}");
-            // Without a READ a walk is even and ends where it began.
-            let expected = if at % 2 == 0 && at % 30 > 0 { Site::Host } else { reads_end };
-            assert_eq!(site, expected, "{placement:?}, {at}");
+            here += u64::from(site == Site::Client);
+            assert!(site == Site::Host || at % 2 == 1 || at % 30 == 0, "{at}: only home ends what has written");
         }
+        // Until home has spoken, and after a second in which it did not, a call that is placed here begins there.
+        assert_eq!(here > 5, placement == Placement::Client, "{here} ended here");
+        ended_here += here;
         assert_eq!(home.added(64) - before, 18, "{placement:?}");
     }
     let stats = block_on_all(vec![client.with_site(|site| site.stats())]).remove(0).unwrap();
-    assert_eq!((stats.ended_here, stats.ended_at_host), (22, 58), "{stats:?}");
+    assert_eq!((stats.ended_here, stats.ended_at_host), (ended_here, 80 - ended_here), "{stats:?}");
     assert_eq!(client.stats().in_flight, 0);
 
     // What panics in the site ends the client, not its callers.

@@ -109,14 +109,17 @@ pub const STEP_COST_MAX: u64 = 16_384;
 /// Instructions of handlers that may run between two looks at the clock: a few hundredths of
 /// [`TIME_BUDGET_NS`]. A look costs as much as a hundred instructions.
 pub const CLOCK_COST: u64 = 65_536;
+/// Steps between two looks at the clock at most, however little they cost: each may have performed an op, of up to some
+/// 300 ns (kernel-notes/cost-of-a-message.md), which no handler's longest path has in it.
+pub const CLOCK_STEPS_MAX: u32 = 256;
 
 /// Steps between two looks at the clock, a power of two, for a handler whose steps cost at most `cost`.
 pub const fn clock_steps(cost: u64) -> u32 {
     let steps = CLOCK_COST / if cost == 0 { 1 } else { cost };
     if steps < 1 {
         1
-    } else if steps > 1024 {
-        1024
+    } else if steps > CLOCK_STEPS_MAX as u64 {
+        CLOCK_STEPS_MAX
     } else {
         1 << steps.ilog2()
     }
@@ -132,6 +135,7 @@ const _: () = {
     assert!(BUILTIN_FUNCTIONS as usize <= FUNCTIONS_MAX);
     assert!(REGION_BYTES_MAX / REGION_VALUE_MAX <= 8);
     assert!(MESSAGES_MAX.is_power_of_two());
+    assert!(CLOCK_STEPS_MAX.is_power_of_two() && CLOCK_STEPS_MAX as u64 * 300 * 8 < TIME_BUDGET_NS);
     assert!(clock_steps(STEP_COST_MAX) as u64 * STEP_COST_MAX <= CLOCK_COST);
     assert!(STEPS_TOTAL_MAX >= STEPS_MAX * (HOPS_MAX as u32 - 1));
 };
@@ -154,7 +158,8 @@ mod tests {
 
     #[test]
     fn the_clock_is_looked_at_by_cost() {
-        for (cost, steps) in [(0, 1024), (64, 1024), (65, 512), (1000, 64), (STEP_COST_MAX, 4), (1 << 40, 1)] {
+        for (cost, steps) in [(0, 256), (64, 256), (256, 256), (257, 128), (1000, 64), (STEP_COST_MAX, 4), (1 << 40, 1)]
+        {
             assert_eq!(clock_steps(cost), steps, "{cost}");
         }
     }

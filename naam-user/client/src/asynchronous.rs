@@ -209,7 +209,7 @@ impl AsyncClient {
     }
 
     /// Does something with the client site between two of its turns: learns a handler, places a shard, reads its counters.
-    /// Calls wait meanwhile.
+    /// Calls wait meanwhile; to end them (`poll`, `close`) is for the driver alone.
     ///
     /// # Errors
     /// [`ClientError::NoSite`] of a client that [`start`](Self::start) has made.

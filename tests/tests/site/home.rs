@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use naam_abi::limits::{DATAGRAM_BYTES, PORT_BASE, SHARDS_MAX};
@@ -15,7 +15,6 @@ use naam_loader::Hook;
 use naam_tests::bench::SESSION;
 use naam_tests::frame::Network;
 use naam_tests::handlers::{compile, folder};
-use naam_tests::objects;
 use naam_tests::stage::{APP, FUNCTION, SHARD, SINGLE, Stage, VALUE, VALUES, pattern};
 use naam_transport::{Incoming, Outgoing, Sent, Transport, TransportError, TransportStats, Waker};
 use sha2::{Digest, Sha256};
@@ -52,13 +51,13 @@ pub struct Wire {
 impl Home {
     /// Visits have `steps` steps.
     pub fn new(hook: Hook, steps: u32) -> Arc<Self> {
-        let mut stage = Stage::new(hook, true, &admit(&object("walk")).expect("admitted"));
+        let [walk, peruse] = objects().each_ref().map(|(_, bytes)| admit(bytes).expect("admitted"));
+        let mut stage = Stage::new(hook, true, &walk);
         stage.bench.steps_max = steps;
-        for (function, name) in [(WALK, "walk"), (PERUSE, "peruse")] {
-            stage.load(function, 1, &admit(&object(name)).expect("admitted"));
-        }
+        stage.load(WALK, 1, &walk);
+        stage.load(PERUSE, 1, &peruse);
         stage.bench.steps_max = 32;
-        stage.load(READ, 1, &admit(&objects::read("naam_read")).expect("admitted"));
+        stage.load(READ, 1, &admit(&naam_tests::objects::read("naam_read")).expect("admitted"));
         stage.bench.datapath.tables().set_rights(SESSION, [RIGHT_ALL; 8], [RIGHT_ALL; 8]);
         Arc::new(Self { stage, wire: Mutex::default() })
     }
@@ -126,15 +125,17 @@ impl Home {
     }
 }
 
-pub fn object(name: &str) -> Vec<u8> {
-    compile(&folder().join(format!("{name}.c")), &[])
+/// The names and objects of both handlers.
+pub fn objects() -> &'static [(&'static str, Vec<u8>); 2] {
+    static OBJECTS: OnceLock<[(&str, Vec<u8>); 2]> = OnceLock::new();
+    OBJECTS.get_or_init(|| ["walk", "peruse"].map(|name| (name, compile(&folder().join(format!("{name}.c")), &[]))))
 }
 
+/// What was learned is forgotten after a second without a word from home: calls follow at once.
 pub fn learn(site: &mut SiteClient) {
-    for name in ["walk", "peruse"] {
-        let bytes = object(name);
-        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        site.learn(name, &sha256, &bytes).unwrap_or_else(|error| panic!("{error}"));
+    for (name, bytes) in objects() {
+        let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        site.learn(name, &sha256, bytes).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

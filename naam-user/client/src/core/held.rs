@@ -39,7 +39,7 @@ pub struct Held<'a> {
 
 impl Core {
     /// From now on, whether messages that home gives back are held for [`next_held`](Self::next_held) instead of going home
-    /// again by themselves.
+    /// again by themselves. Who holds asks for them whenever something has arrived.
     pub fn hold(&mut self, on: bool) {
         self.holding.on = on;
     }
@@ -94,6 +94,7 @@ impl Core {
         let call = &mut self.calls[index];
         if let Some(cargo) = call.held.take() {
             call.room = call.room.max(cargo.header.room);
+            call.continues = true;
             call.cargo = Some(cargo);
         }
         self.send_again(index, now);
@@ -160,17 +161,15 @@ impl Core {
             return;
         }
         self.stats.pushbacks += 1;
-        call.continues = true;
         let cargo = Cargo::new(&carried, header.handler, message.hops);
-        if !self.holding.on {
-            call.cargo = Some(cargo);
-            self.send_again(index, now);
-            return;
-        }
         call.held = Some(cargo);
         call.phase = Phase::Held;
         self.timers.set(index, call.deadline);
         let ticket = self.ticket(index);
-        self.holding.new.push_back(ticket);
+        if self.holding.on {
+            self.holding.new.push_back(ticket);
+        } else {
+            self.resume(ticket, now);
+        }
     }
 }

@@ -89,7 +89,11 @@ impl SiteClient {
                         run.refuse(status);
                     }
                 }
-                (Asked::AtHome, _) => self.visits[index as usize].goes_home = true,
+                (Asked::AtHome, Some(ticket)) => {
+                    self.return_home(index, ticket);
+                    return false;
+                }
+                (Asked::AtHome, None) => self.visits[index as usize].goes_home = true,
             }
         }
     }
@@ -167,7 +171,7 @@ impl SiteClient {
     fn go_home(&mut self, index: u32, left: Duration, done: &mut impl FnMut(SiteCompletion<'_>)) -> bool {
         let visit = &mut self.visits[index as usize];
         if let Some(ticket) = visit.held {
-            self.return_home(index, ticket);
+            self.return_noted(index, ticket);
             return false;
         }
         if left.is_zero() {

@@ -61,9 +61,14 @@ impl SiteClient {
         }
     }
 
-    /// Sends a call that home has given back home again.
+    /// Sends a call that home has given back home again, as far as it has come.
     pub(super) fn return_home(&mut self, index: u32, ticket: Ticket) {
         self.note_progress(index, ticket);
+        self.return_noted(index, ticket);
+    }
+
+    /// The same, from where it was noted last: what its run holds is not to be relied on.
+    pub(super) fn return_noted(&mut self, index: u32, ticket: Ticket) {
         self.client.core_mut().resume(ticket, now());
         let visit = &mut self.visits[index as usize];
         (visit.held, visit.doing) = (None, Doing::Home);
