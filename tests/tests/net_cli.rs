@@ -144,6 +144,14 @@ fn everything_at(hook: &str) {
     assert_eq!((&udp["reply_hex"], &udp["transport"], &udp["site"]), (&"00ff".into(), &"udp".into(), &"host".into()));
     assert!(udp["steps"] == 1 && udp["rtt_us"].as_f64().unwrap() > 0.0, "{udp}");
     naam.ok(&format!("xsk detach {DEVICE} --pins {pins}"));
+    // Pins of an interface that is gone are in nobody's way.
+    let client = naam.topology.client();
+    for _ in 0..2 {
+        client.ip("link add again0 type veth peer name again1").unwrap();
+        naam.ok(&format!("xsk attach again0 --pins {pins}"));
+        client.ip("link del again0").unwrap();
+    }
+    naam.ok(&format!("xsk detach again0 --pins {pins}"));
     let all = fs::read_dir("/sys/fs/bpf/naam-xsk");
     assert!(all.map_or(true, |mut pins| pins.next().is_some()), "an empty folder goes");
     assert_eq!(naam.json("handler replace --app demo --builtin echo")["version"], 2);

@@ -204,6 +204,11 @@ fn unreadable_requests_are_answered_by_number() {
         ("{\"id\":7,\"request\":{\"admin\":\"fly\"}}", "\"id\":7"),
         ("{\"id\":8,\"request\":{\"admin\":{\"app_remove\":{\"app\":\"../x\"}}}}", "is not a name"),
         ("{\"id\":9}", "\"id\":9"),
+        (
+            "{\"id\":10,\"request\":{\"session\":{\"open\":{\"app\":\"kv\",\"rights\":[{\"region\":\"r\",\"raws\":{}}]}}}}",
+            "unknown field `raws`",
+        ),
+        ("{\"id\":11,\"request\":{\"session\":{\"open\":{\"app\":\"kv\",\"right\":[]}}}}", "unknown field `right`"),
         ("", "\"id\":0"),
         ("[[[[", "\"id\":0"),
         ("\u{1}\u{2}", "\"id\":0"),

@@ -33,6 +33,14 @@ pub enum PrivilegeError {
         /// The first that is missing.
         capability: Capability,
     },
+    /// Too few descriptors.
+    #[error(
+        "this process may have {limit} open files, the daemon needs {FEWEST_FILES} and more: `ulimit -n 8192`, or LimitNOFILE= in the unit"
+    )]
+    Files {
+        /// So many.
+        limit: u64,
+    },
     /// The kernel refused.
     #[error("cannot {operation}: {cause}")]
     Kernel {
@@ -156,15 +164,20 @@ pub fn memory_lock() -> Option<u64> {
     getrlimit(Resource::Memlock).current.filter(|_| !privileged)
 }
 
+/// Descriptors without which an instance of an app or two does not start.
+const FEWEST_FILES: u64 = 64;
 /// Descriptors for everything but connections over TCP: regions, tables, links, programs, the unix socket.
 const OWN_FILES: u64 = 256;
 
 /// Raises the limit on open files as far as it may be. Returns how many connections over TCP leave
 /// enough for the rest, `most` at most.
-pub fn file_budget(most: usize) -> usize {
+pub fn file_budget(most: usize) -> Result<usize, PrivilegeError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { limit.current };
+    if let Some(limit) = current.filter(|files| *files < FEWEST_FILES) {
+        return Err(PrivilegeError::Files { limit });
+    }
     let budget = within(current, most);
     if budget < most {
         tracing::warn!(
@@ -173,7 +186,7 @@ pub fn file_budget(most: usize) -> usize {
             "the limit on open files bounds connections over TCP"
         );
     }
-    budget
+    Ok(budget)
 }
 
 fn within(open_files: Option<u64>, most: usize) -> usize {

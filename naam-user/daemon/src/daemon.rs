@@ -32,12 +32,13 @@ pub struct Daemon {
     /// Held while a queue pair is connected: sessions that register the same regions do so once.
     connecting: Mutex<()>,
     shutdown: Notify,
+    detach_on_exit: bool,
 }
 
 impl Daemon {
     /// A daemon of this host.
-    pub fn new(host: Rc<RefCell<Host>>) -> Self {
-        Self { host, changes: Mutex::new(()), connecting: Mutex::new(()), shutdown: Notify::new() }
+    pub fn new(host: Rc<RefCell<Host>>, detach_on_exit: bool) -> Self {
+        Self { host, changes: Mutex::new(()), connecting: Mutex::new(()), shutdown: Notify::new(), detach_on_exit }
     }
 
     /// Ready when an administrator has asked for the end.
@@ -238,6 +239,7 @@ impl Daemon {
             pid: std::process::id(),
             uptime_ms: host.now_ms(),
             adopted: host.adopted,
+            detach_on_exit: self.detach_on_exit,
             port_base: host.datapath.port_base(),
             attachments: host.interfaces.clone(),
             unserved: host.unserved.clone(),

@@ -56,7 +56,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     capabilities::require(&config.daemon.capabilities)?;
     capabilities::lift_memory_lock();
     let limits = Limits::default();
-    let limits = Limits { connections_tcp: capabilities::file_budget(limits.connections_tcp), ..limits };
+    let limits = Limits { connections_tcp: capabilities::file_budget(limits.connections_tcp)?, ..limits };
     let account = config.daemon.user.as_deref().map(Account::of).transpose()?;
     let group = config.control.group.as_deref().map(capabilities::group).transpose()?;
     if let Some(parent) = config.control.socket.parent() {
@@ -96,7 +96,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     log_start(&config.instance, &config.control.socket, server.tcp_address());
 
     let host = Rc::new(RefCell::new(host));
-    let daemon = Rc::new(Daemon::new(Rc::clone(&host)));
+    let daemon = Rc::new(Daemon::new(Rc::clone(&host), detach_on_exit));
     notify("READY=1");
     runtime.block_on(async {
         let stop = async {

@@ -183,7 +183,10 @@ fn grant(app: &App, peer: &Peer, wanted: &[RegionRights]) -> Result<Vec<RegionRi
     let handler = if wanted.is_empty() { Rights::ALL } else { Rights::NONE };
     let mut granted: Vec<_> =
         app.region_names().into_iter().map(|region| RegionRights { region, handler, raw: Rights::NONE }).collect();
-    for rights in wanted {
+    for (number, rights) in wanted.iter().enumerate() {
+        if wanted[..number].iter().any(|earlier| earlier.region == rights.region) {
+            return Err(format!("rights to region `{}` are asked for twice", rights.region));
+        }
         let place = app.region_index(&rights.region).ok_or_else(|| format!("it has no region `{}`", rights.region))?;
         let open = app.raw.get(&rights.region).copied().unwrap_or(Rights::NONE);
         if !peer.admin && !open.include(rights.raw) {

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{APP, COUNTER, ECHO, Instance, function, name, object, root};
@@ -364,6 +365,8 @@ fn rights_are_granted_by_region_and_kept_apart() {
     let elsewhere = RegionRights { region: name("other"), handler: read, raw: Rights::NONE };
     let error = instance.client().open_session(name("kv"), vec![elsewhere]).unwrap_err();
     assert!(error.to_string().contains("no region `other`"), "{error}");
+    let error = instance.client().open_session(name("kv"), vec![wanted.clone(), wanted]).unwrap_err();
+    assert!(error.to_string().contains("asked for twice"), "{error}");
 }
 
 #[test]
@@ -516,7 +519,13 @@ fn the_end_leaves_the_datapath_unless_told_otherwise() {
     assert!(!instance.socket().exists());
     drop(door);
 
+    // Too few descriptors are no reason to begin.
+    let limited = Command::new("prlimit").args(["--nofile=20", "--"]).args(instance.command_line()).output().unwrap();
+    let words = String::from_utf8(limited.stderr).unwrap();
+    assert!(!limited.status.success() && words.contains("LimitNOFILE="), "{words}");
+
     instance.try_start(&["--detach-on-exit"]).unwrap();
+    assert!(instance.status().detach_on_exit);
     instance.done(AdminRequest::Shutdown);
     let started = Instant::now();
     while instance.pins().exists() {

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use naam_control::protocol::admin::{self, Attachment, Unserved};
 use naam_control::protocol::{AdminReply, AdminRequest};
 
+use super::doctor;
 use crate::control::{Daemon, expect_reply};
 use crate::options::Global;
 use crate::output::{Output, Table};
@@ -43,7 +44,11 @@ impl Attach {
         let request = AdminRequest::Attach { interface: self.interface, hook: self.hook.into() };
         let reply = Daemon::connect(global)?.ask(request)?;
         let attachment = expect_reply!(reply, AdminReply::Attached(attachment) => attachment);
-        output.show(&attachment, |attachment| table(std::slice::from_ref(attachment)).or(""))
+        let hint = doctor::interface::replies(&attachment)
+            .and_then(|finding| Some(format!("hint: {}: {} ({})\n", finding.check, finding.detail, finding.way_out?)));
+        output.show(&attachment, |attachment| {
+            table(std::slice::from_ref(attachment)).or("") + hint.as_deref().unwrap_or_default()
+        })
     }
 }
 

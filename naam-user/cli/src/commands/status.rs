@@ -57,8 +57,14 @@ fn rdma_text(rdma: &RdmaStatus) -> String {
 
 /// Ends the daemon.
 pub fn shutdown(global: &Global, output: Output) -> anyhow::Result<()> {
-    Daemon::connect(global)?.ask(AdminRequest::Shutdown)?;
-    output.done("the daemon ends; what it pinned goes on serving")
+    let mut daemon = Daemon::connect(global)?;
+    let status = expect_reply!(daemon.ask(AdminRequest::Status)?, AdminReply::Status(status) => status);
+    daemon.ask(AdminRequest::Shutdown)?;
+    output.done(if status.detach_on_exit {
+        "the daemon ends, and everything that it pinned with it (--detach-on-exit)"
+    } else {
+        "the daemon ends; what it pinned goes on serving"
+    })
 }
 
 #[derive(Debug, Args)]

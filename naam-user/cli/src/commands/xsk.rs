@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use naam_abi::limits::PORT_BASE;
 use naam_sys::pin;
-use naam_transport::xsk::{Mode, XskProgram};
+use naam_transport::xsk::{Mode, PINNED, XskProgram};
 
 use crate::failure::Failure;
 use crate::objects;
@@ -62,6 +62,17 @@ pub fn existing_pins(interface: &str) -> Option<PathBuf> {
     Some(default_pins(interface)).filter(|pins| pins.is_dir())
 }
 
+/// Removes the pins of a program whose interface is gone: it was made again, or has another name now.
+fn remove_dead(pins: &Path) -> anyhow::Result<()> {
+    let link = pins.join(PINNED[0]);
+    if link.exists() && naam_sys::link::interface_of_pinned(&link)?.is_none() {
+        for pin in PINNED.map(|name| pins.join(name)).iter().filter(|pin| pin.exists()) {
+            pin::unpin(pin)?;
+        }
+    }
+    Ok(())
+}
+
 impl Command {
     pub fn run(self, output: Output) -> anyhow::Result<()> {
         match self {
@@ -69,6 +80,7 @@ impl Command {
                 let pins = place.pins();
                 let root = pins.ancestors().find(|path| path.exists()).unwrap_or(&pins);
                 pin::ensure_bpffs(root)?;
+                remove_dead(&pins)?;
                 let mode = if generic { Mode::Generic } else { Mode::Native };
                 XskProgram::attach(objects::xsk(), &place.interface, port_base, mode)?.pin(&pins)?;
                 output.done(&format!("AF_XDP clients may use {}: pinned in {}", place.interface, pins.display()))

@@ -286,7 +286,18 @@ impl Blame<'_> {
     fn toml(&self, error: &toml::de::Error) -> ConfigError {
         let line = error.span().map(|span| self.line(span.start));
         let key = line.and_then(|line| self.key_of(line));
-        ConfigError { path: self.path.to_owned(), line, key, reason: error.message().to_owned() }
+        let written = line.and_then(|line| self.text.lines().nth(line - 1)).unwrap_or_default().trim();
+        let table = written.strip_prefix('[').and_then(|rest| Some(rest.split_once(']')?.0));
+        let reason = match (error.message(), table, key.as_deref()) {
+            (message, Some(table), _) if message.starts_with("invalid type: map, expected a sequence") => {
+                format!("there may be several: write [[{table}]]")
+            }
+            (message, _, Some("integrity")) if message.starts_with("wanted string") => {
+                "write \"on\" or \"off\"".to_owned()
+            }
+            (message, _, _) => message.to_owned(),
+        };
+        ConfigError { path: self.path.to_owned(), line, key, reason }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -362,6 +373,7 @@ mod tests {
     fn errors_inside_apps_name_theirs() {
         let cases = [
             ("integrity = \"maybe\"\n", 4, "integrity", "unknown variant"),
+            ("integrity = true\n", 4, "integrity", "write \"on\" or \"off\""),
             ("sessions_max = 0\n", 4, "app.sessions_max", "between 1 and 1024"),
             ("[[app.region]]\nname = \"s\"\nsize = \"3 MiB\"\n", 6, "size", "power of two"),
             ("[[app.region]]\nname = \"s\"\nsize = true\n", 6, "size", "a size is text"),
@@ -381,6 +393,19 @@ mod tests {
             let error = error(&format!("{MINIMAL}{text}"));
             assert_eq!((error.line, error.key.as_deref()), (Some(line), Some(key)), "{error}");
             assert!(error.reason.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn tables_that_may_be_several_are_told_how_to_be_written() {
+        for (text, line, words) in [
+            ("instance = \"host\"\n[interface]\nname = \"eth0\"\n", 2, "write [[interface]]"),
+            ("[app]\nname = \"kv\"\nid = 0\n", 1, "write [[app]]"),
+            ("[[app]]\nname = \"kv\"\nid = 0\n[app.region]\nname = \"r\"\n", 4, "write [[app.region]]"),
+        ] {
+            let error = error(text);
+            assert_eq!(error.line, Some(line), "{error}");
+            assert!(error.reason.contains(words), "{error}");
         }
     }
 

@@ -180,7 +180,7 @@ pub enum AdminRequest {
     Inspect,
     /// Answer: [`AdminReply::Findings`].
     Doctor,
-    /// End the daemon; the pinned datapath goes on serving.
+    /// End the daemon; the pinned datapath goes on serving, unless the status says `detach_on_exit`.
     Shutdown,
 }
 
@@ -412,6 +412,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Whether the datapath was adopted from an earlier daemon.
     pub adopted: bool,
+    /// Whether the datapath ends with this daemon.
+    #[serde(default)]
+    pub detach_on_exit: bool,
     /// First UDP port.
     pub port_base: u16,
     /// Interfaces served.

@@ -8,9 +8,9 @@ use super::encoding::{base64, hex64, key};
 use super::rdma::{RdmaEndpoint, RdmaGrant};
 use crate::{FunctionName, Name};
 
-/// A client's request.
+/// A client's request. A field that is not known is refused: what it was meant to restrict would not be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SessionRequest {
     /// Open a session. Answer: [`SessionReply::Opened`].
     Open {
@@ -53,6 +53,7 @@ pub struct SessionKey {
 
 /// Rights to a region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RegionRights {
     /// The region.
     pub region: Name,
@@ -66,7 +67,7 @@ pub struct RegionRights {
 
 /// What may be done to a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rights {
     /// READ.
     pub read: bool,

@@ -115,6 +115,11 @@ impl Instance {
         }
     }
 
+    /// What starts a daemon.
+    pub fn command_line(&self) -> [PathBuf; 3] {
+        [program(), self.dir.path().join("naam.toml"), self.bpf.clone()]
+    }
+
     /// Starts a daemon; its exit status if it ends instead of becoming ready.
     pub fn try_start(&mut self, args: &[&str]) -> Result<(), ExitStatus> {
         let notify = self.dir.path().join("notify");
@@ -135,9 +140,7 @@ impl Instance {
             command.args(["unshare", "--mount", "--", "sh", "-c", mount, "sh"]);
         }
         command
-            .arg(program())
-            .arg(self.dir.path().join("naam.toml"))
-            .arg(&self.bpf)
+            .args(self.command_line())
             .args(args)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())

@@ -27,7 +27,7 @@ use crate::target::{Path, Target, bound};
 use crate::{Incoming, Outgoing, Sent, Transport, TransportError, TransportStats, Waker};
 use frame::{Ends, Framing, HEADER_BYTES_MAX};
 use naam_abi::limits::XSK_QUEUES_MAX;
-pub use program::{Mode, XskProgram};
+pub use program::{Mode, PINNED, XskProgram};
 use queue::{KICK_FRAMES, Offer, Queue};
 
 /// How frames get from the interface to memory and back.

@@ -21,6 +21,8 @@ const PORTS: &str = "CLIENT_PORTS";
 /// Pins of the program and of its link; the maps are pinned under their own names.
 const PROGRAM_PIN: &str = "program";
 const LINK_PIN: &str = "link";
+/// What [`XskProgram::pin`] makes: the link, the program, the maps.
+pub const PINNED: [&str; 4] = [LINK_PIN, PROGRAM_PIN, SOCKETS, PORTS];
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

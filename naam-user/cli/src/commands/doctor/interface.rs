@@ -3,6 +3,7 @@
 use std::io;
 
 use naam_abi::limits::{DATAGRAM_BYTES, XSK_QUEUES_MAX};
+use naam_control::protocol::admin::{AttachedHook, Attachment};
 use naam_control::protocol::inspect::Finding;
 use naam_sys::xdp::{self, XdpFeatures, XdpState};
 use naam_transport::netlink::{Interface, Netlink};
@@ -23,6 +24,14 @@ pub fn findings(name: &str) -> Vec<Finding> {
         }
         Err(error) => vec![bad(name, error.to_string(), "`ip link` lists the interfaces of this network namespace")],
     }
+}
+
+/// Whether replies of an interface served arrive: on veth that is up to the other end. Nothing of an interface that is
+/// not to be seen in this namespace.
+pub fn replies(served: &Attachment) -> Option<Finding> {
+    let (interface, _, peer) = look(&served.interface).ok()?;
+    (served.hook == AttachedHook::XdpNative && interface.index == served.ifindex).then_some(())?;
+    veth_peer(&interface, peer)
 }
 
 /// The interface, its XDP, and the XDP of its other end if it has one in this namespace.
@@ -86,7 +95,8 @@ fn veth_peer(interface: &Interface, peer: Option<XdpState>) -> Option<Finding> {
         return None;
     }
     let check = format!("{}: other end", interface.name);
-    let way_out = "attach any XDP program to the other end (an AF_XDP client does), or use --hook tc";
+    let way_out =
+        "attach any XDP program to the other end (an AF_XDP client does, `naam xsk attach` too), or use --hook tc";
     Some(match peer {
         Some(state) if state.native.is_some() => good(check, "it carries an XDP program, so replies of XDP arrive"),
         Some(_) => warning(check, "it carries no XDP program: replies of XDP are lost there", way_out),

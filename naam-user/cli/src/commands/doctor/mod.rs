@@ -1,8 +1,12 @@
 //! `naam doctor`: what this machine lacks, and how to mend it.
 
-mod interface;
+pub mod interface;
 mod kernel;
 mod process;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
 
 use clap::Args;
 use naam_control::protocol::inspect::{Finding, Verdict};
@@ -40,15 +44,44 @@ fn ask_daemon(global: &Global) -> Vec<Finding> {
     let asked = ControlClient::connect_unix(&global.socket())
         .and_then(|mut client| client.admin(AdminRequest::Doctor, &mut |_, _| ()));
     match asked {
-        Ok(AdminReply::Findings(findings)) => findings
-            .into_iter()
-            .map(|finding| Finding { check: format!("{check}: {}", finding.check), ..finding })
-            .collect(),
+        Ok(AdminReply::Findings(findings)) => {
+            let named = |finding: Finding| Finding { check: format!("{check}: {}", finding.check), ..finding };
+            findings.into_iter().map(named).chain(replies(global)).collect()
+        }
         Ok(_) => vec![bad(check, "it answers another request", "restart it: it may be of another version")],
+        // It is there: a socket that nobody listens on refuses the connection.
+        Err(ClientError::Connect { address, source }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            vec![warning(check, format!("{address} is there, but not for you: {source}"), access(&global.socket()))]
+        }
         Err(ClientError::Connect { address, source }) => {
             vec![warning(check, format!("nobody answers at {address}: {source}"), "start it: naam serve")]
         }
         Err(error) => vec![bad(check, error.to_string(), "restart it, or ask as a user who may administer")],
+    }
+}
+
+/// Whether the replies of interfaces served arrive, as far as that can be seen from here.
+fn replies(global: &Global) -> Vec<Finding> {
+    let status = ControlClient::connect_unix(&global.socket())
+        .and_then(|mut client| client.admin(AdminRequest::Status, &mut |_, _| ()));
+    match status {
+        Ok(AdminReply::Status(status)) => status.attachments.iter().filter_map(interface::replies).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Who may use a socket that is not for everybody.
+fn access(socket: &Path) -> String {
+    let group = fs::metadata(socket).map(|meta| meta.gid());
+    let name = group.as_ref().ok().and_then(|gid| {
+        let groups = fs::read_to_string("/etc/group").ok()?;
+        let mut fields = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        Some(fields.find(|fields| fields.get(2) == Some(&gid.to_string().as_str()))?[0].to_owned())
+    });
+    match (name, group) {
+        (Some(name), _) => format!("ask as root, or as a member of group {name} (`control.group`)"),
+        (None, Ok(gid)) => format!("ask as root, or as a member of group {gid} (`control.group`)"),
+        (None, Err(_)) => "ask as root, or as a member of the group that `control.group` names".to_owned(),
     }
 }
 
@@ -97,6 +130,17 @@ mod tests {
         assert_eq!(lines[0], "ok    a          fine");
         assert_eq!(lines[2], "                 -> do this");
         assert!(lines[3].starts_with("FAIL  c") && lines[4].ends_with("-> do that"));
+    }
+
+    #[test]
+    fn who_may_ask_is_named_by_the_sockets_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        assert!(access(&socket).contains("that `control.group` names"));
+        fs::write(&socket, "").unwrap();
+        let gid = fs::metadata(&socket).unwrap().gid();
+        let words = access(&socket);
+        assert!(words.contains(&format!("group {gid} ")) || (gid == 0 && words.contains("group root ")), "{words}");
     }
 
     #[test]
