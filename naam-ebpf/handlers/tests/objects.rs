@@ -22,7 +22,7 @@ const OBJECTS: [(&str, View, bool, usize, u64); 16] = [
     ("mica_get_c", View::Large, false, 800, 2_000),
     ("mica_set", View::Large, true, 2_500, 2_000),
     ("mica_cas", View::Large, true, 2_500, 2_000),
-    ("mica_delete", View::Large, true, 2_300, 2_000),
+    ("mica_delete", View::Large, true, 2_350, 2_000),
 ];
 
 #[test]
