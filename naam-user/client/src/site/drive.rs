@@ -1,6 +1,6 @@
 //! What a visit does next: its steps run here, until it waits, goes home or has ended.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use naam_abi::tables::Site;
 use naam_abi::wire::{CARRIED_BYTES_MAX, Status};
@@ -9,6 +9,7 @@ use naam_engine::{Action, Run};
 use super::read::{Asked, Wanted};
 use super::visit::Doing;
 use super::{Owner, SiteClient, SiteCompletion};
+use crate::client::now;
 use crate::core::{Completion, Reply};
 use crate::error::{CallError, SubmitError};
 
@@ -22,6 +23,9 @@ impl SiteClient {
     /// Lets every visit that is ready go on until it waits or has ended; how many have ended.
     pub(super) fn drive(&mut self, done: &mut impl FnMut(SiteCompletion<'_>)) -> usize {
         let mut ended = 0;
+        if !self.ready.is_empty() {
+            self.turn = now();
+        }
         for _ in 0..self.ready.len() {
             let Some(index) = self.ready.pop_front() else { break };
             // One that has ended may still stand in line, or its place does for another visit, twice.
@@ -35,7 +39,7 @@ impl SiteClient {
     /// One visit's next ops; true if they were its last.
     fn go_on(&mut self, index: u32, done: &mut impl FnMut(SiteCompletion<'_>)) -> bool {
         let visit = &mut self.visits[index as usize];
-        let left = visit.deadline.saturating_duration_since(Instant::now());
+        let left = Duration::from_nanos(visit.deadline.saturating_sub(self.turn));
         if let Some(error) = visit.failed.take() {
             match visit.held {
                 // Home knows better what became of it.

@@ -1,10 +1,11 @@
 //! Visits that cannot go on because the client below is full: woken when something of it is free, ended at their deadline.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::visit::Doing;
 use super::{SiteClient, SiteCompletion, SiteTicket};
+use crate::client::now;
 use crate::error::SubmitError;
 
 /// They stand in the order in which they came, by what they lack.
@@ -13,13 +14,13 @@ pub(super) struct Lacking {
     place: VecDeque<SiteTicket>,
     slot: VecDeque<SiteTicket>,
     /// No deadline of any of them is before this.
-    earliest: Option<Instant>,
+    earliest: Option<u64>,
 }
 
 impl Lacking {
     /// How long until one of them may have to end; at most `limit`.
     pub fn bound(&self, limit: Duration) -> Duration {
-        self.earliest.map_or(limit, |at| limit.min(at.saturating_duration_since(Instant::now())))
+        self.earliest.map_or(limit, |at| limit.min(Duration::from_nanos(at.saturating_sub(now()))))
     }
 }
 
@@ -64,8 +65,9 @@ impl SiteClient {
 
     /// Ends the visits that lack something still when their time is over; how many. No copy of them was sent.
     pub(super) fn expire(&mut self, done: &mut impl FnMut(SiteCompletion<'_>)) -> usize {
-        let now = Instant::now();
-        if self.lacking.earliest.is_none_or(|at| now < at) {
+        let Some(earliest) = self.lacking.earliest else { return 0 };
+        let now = now();
+        if now < earliest {
             return 0;
         }
         let mut over = Vec::new();

@@ -132,6 +132,8 @@ pub struct SiteClient {
     /// Visits with something to do that does not wait for an answer.
     ready: VecDeque<u32>,
     lacking: Lacking,
+    /// When the present turn began, on the core's clock: looking at it for every step costs more than a step.
+    turn: u64,
     /// Something was submitted to the client below since it last sent.
     unsent: bool,
     stats: SiteStats,
@@ -168,6 +170,7 @@ impl SiteClient {
             owners: vec![Owner::Nobody; window].into(),
             ready: VecDeque::new(),
             lacking: Lacking::default(),
+            turn: 0,
             unsent: false,
             stats: SiteStats::default(),
             client,

@@ -50,7 +50,7 @@ impl SiteClient {
         let visit = &mut self.visits[index as usize];
         let shard = Shard::Number(visit.shard);
         let read = Call { function, shard, args: &args, reply_room: Some(len as u16), timeout: left };
-        match self.client.submit(&read) {
+        match self.client.core_mut().submit(&read, self.turn) {
             Ok(ticket) => {
                 self.owners[ticket.index()] = Owner::Read(index);
                 self.unsent = true;

@@ -1,11 +1,12 @@
 //! One call at this site.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use naam_abi::wire::Status;
 use naam_engine::Run;
 
 use super::{Owner, SiteStats};
+use crate::client::now;
 use crate::core::{Call, Function, Reply, Shard, Ticket};
 use crate::error::CallError;
 
@@ -35,7 +36,8 @@ pub(super) struct Visit {
     pub shard: u16,
     /// Handler version that runs.
     pub version: u16,
-    pub deadline: Instant,
+    /// On the core's clock.
+    pub deadline: u64,
     /// It cannot go on here.
     pub goes_home: bool,
     /// Its READ has no answer.
@@ -57,7 +59,7 @@ impl Default for Visit {
             function: Function { number: 0 },
             shard: 0,
             version: 0,
-            deadline: Instant::now(),
+            deadline: 0,
             goes_home: false,
             failed: None,
             asked: None,
@@ -88,7 +90,7 @@ impl Visit {
     fn fresh(&mut self, call: &Call<'_>, shard: u16) {
         (self.goes_home, self.failed, self.asked, self.held) = (false, None, None, None);
         (self.function, self.shard) = (call.function, shard);
-        self.deadline = Instant::now() + call.timeout;
+        self.deadline = now().saturating_add(call.timeout.as_nanos() as u64);
     }
 
     /// Home has ended it. It may have gone on here all the same, after home had given one copy of it back: nobody waits for
