@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use naam_abi::limits::{PORT_BASE, SHARDS_MAX};
 use naam_abi::tables::{RIGHT_ALL, RIGHT_READ, Site, SteerEntry};
 use naam_abi::wire::Status;
+use naam_client::site::memory::{Lost, Memory};
 use naam_client::site::{LearnError, Placement, SiteClient};
-use naam_client::{Call, CallError, Client, FunctionInfo, Options, RegionInfo, SessionInfo, Shard};
+use naam_client::{Call, CallError, Client, FunctionInfo, Options, RegionInfo, SessionInfo, Shard, SubmitError};
 use naam_handlers::mica::layout::Geometry;
 use naam_handlers::mica::{Code, args};
 use naam_loader::Hook;
@@ -117,8 +118,52 @@ impl Host {
         args::get(&mut [0; args::GET_ARGS_MAX], self.geometry, key).to_vec()
     }
 
+    /// The store, read past the kernel.
+    fn direct(&self) -> Direct {
+        Direct { words: self.store.mmap().expect("mmap"), wanted: Vec::new(), left: u32::MAX }
+    }
+
     fn counted(&self) -> u64 {
         self.counters.mmap().expect("mmap").load(COUNTED, Ordering::SeqCst).expect("inside")
+    }
+}
+
+/// A memory as RDMA is one: it serves region 0, and breaks after so many READs, some of which are then on their way.
+struct Direct {
+    words: naam_sys::Mapping,
+    wanted: Vec<(u64, u64, u32)>,
+    left: u32,
+}
+
+impl Memory for Direct {
+    fn name(&self) -> &'static str {
+        "direct"
+    }
+
+    fn read(&mut self, tag: u64, region: u32, offset: u64, len: u32) -> bool {
+        let is_here = region == 0 && offset + u64::from(len) <= u64::from(REGION_BYTES);
+        if is_here {
+            self.wanted.push((tag, offset, len));
+        }
+        is_here
+    }
+
+    fn flush(&mut self) -> Result<(), Lost> {
+        Ok(())
+    }
+
+    fn poll(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), Lost> {
+        for (tag, offset, len) in std::mem::take(&mut self.wanted) {
+            self.left = self.left.checked_sub(1).ok_or(Lost { memory: "direct", cause: "it broke".into() })?;
+            let mut bytes = vec![0; len as usize];
+            self.words.copy_out(offset, &mut bytes).unwrap();
+            each(tag, &bytes);
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.wanted.len()
     }
 }
 
@@ -456,4 +501,52 @@ fn altered_handlers_are_refused_and_counted() {
     assert_eq!(ran_at(&mut site), Site::Host, "nothing was learned");
     site.learn("mica_get", &listed, &bytes).unwrap();
     assert_eq!(ran_at(&mut site), Site::Client);
+}
+
+/// READs come from a memory of another kind; when it breaks, those on their way are asked for again.
+#[test]
+fn a_memory_that_is_lost_is_not_missed() {
+    const CALLS: u64 = 200;
+    let host = Host::start();
+    let mut site = host.site(RIGHT_READ, Placement::Client);
+    let (set, get) = (site.client().function("mica_set").unwrap(), site.client().function("mica_get").unwrap());
+    let shard = Shard::Number(SHARD);
+    for number in 0..16 {
+        let args = set_args(&key(number), &value(number, 1));
+        assert!(site.call(&Call { shard, ..Call::new(set, &args) }).unwrap().outcome.is_ok());
+    }
+    for (left, lost) in [(u32::MAX, 0), (101, 1)] {
+        let before = site.stats();
+        site.set_memory(Box::new(Direct { left, ..host.direct() }));
+        assert_eq!(site.memory_name(), "direct");
+        let (mut taken, mut ended) = (0, 0);
+        while ended < CALLS {
+            while taken < CALLS {
+                let args = host.get_args(&key(taken % 16));
+                match site.submit(&Call { shard, timeout: Duration::from_secs(20), ..Call::new(get, &args) }) {
+                    Ok(_) => taken += 1,
+                    Err(SubmitError::Busy { .. }) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let done = site.poll(|completion| {
+                let reply = completion.outcome.unwrap();
+                assert_eq!(reply.code, Code::Ok as u32);
+                ended += 1;
+            });
+            if done.unwrap() == 0 {
+                site.wait(Duration::from_millis(50)).unwrap();
+            }
+        }
+        let stats = site.stats();
+        assert_eq!(stats.memory_lost, lost, "{stats:?}");
+        let (read, fetched) = (stats.reads - before.reads, stats.memory_reads - before.memory_reads);
+        if lost == 0 {
+            assert!(fetched >= 2 * CALLS && read == 0, "{stats:?}");
+        } else {
+            assert!(fetched == 101 && stats.memory_again > 0 && read > CALLS, "{stats:?}");
+            assert_eq!(site.lost().unwrap().to_string(), "direct is lost: it broke");
+            assert_eq!(site.memory_name(), "onesided");
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use naam_client::connect::{Control, Lease};
+use naam_client::site::SiteClient;
+use naam_client::site::verbs::Verbs;
 use naam_client::{Client, Options, SessionInfo};
 use naam_control::protocol::session::RegionRights;
 use naam_control::protocol::{AdminReply, AdminRequest};
@@ -44,6 +46,9 @@ pub struct Connect {
     /// AF_XDP: use the program that `naam xsk attach` has pinned here
     #[arg(long, value_name = "DIR")]
     pins: Option<PathBuf>,
+    /// Where functions that run here read regions: by RDMA, by one-sided functions, or by RDMA where that can be had
+    #[arg(long, default_value = "auto")]
+    pub memory: MemoryChoice,
     /// Give a call up after so many milliseconds
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     timeout_ms: u64,
@@ -58,6 +63,17 @@ pub enum Way {
     AfXdp,
     /// UDP, through io_uring or, where that is forbidden, by plain system calls
     Udp,
+}
+
+/// How regions are read by functions that run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MemoryChoice {
+    /// RDMA where it can be had, otherwise one-sided functions
+    Auto,
+    /// RDMA or nothing
+    Verbs,
+    /// One-sided functions
+    Onesided,
 }
 
 /// A client and what it holds.
@@ -138,6 +154,29 @@ impl Connect {
         let session = lease.session(host);
         let Opened { transport, reason } = self.transport(&session)?;
         Ok(Connected { client: Client::new(session, options, transport), lease, reason })
+    }
+
+    /// Has the READs of a client that runs functions itself go by RDMA, as far as that is wished and can be had.
+    pub fn reach_memory(&self, site: &mut SiteClient, control: &Control, lease: &Lease) -> anyhow::Result<()> {
+        if self.memory == MemoryChoice::Onesided {
+            return Ok(());
+        }
+        let core = site.client().core();
+        match Verbs::connect(control, lease, core.session().host, core.window() as u32, None) {
+            Ok(verbs) => {
+                tracing::info!(device = verbs.device(), "READs go by RDMA");
+                site.set_memory(Box::new(verbs));
+                Ok(())
+            }
+            Err(error) if self.memory == MemoryChoice::Verbs => {
+                let cause = Failure::new("read", "regions by RDMA", error);
+                Err(cause.way_out("--memory auto does without").into())
+            }
+            Err(error) => {
+                tracing::info!(%error, "READs go by one-sided functions");
+                Ok(())
+            }
+        }
     }
 
     /// The host's address.

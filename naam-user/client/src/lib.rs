@@ -8,7 +8,7 @@
 //! | [`asynchronous`] | calls as futures, with a thread of their own |
 //! | `connect` (feature `control`) | sessions from a daemon, renewed until dropped |
 //! | [`onesided`] | single memory ops and chains of them |
-//! | `site` (feature `site`) | handlers run in this process, on memory read one-sidedly |
+//! | `site` (feature `site`) | handlers run in this process, on memory read one-sidedly; by RDMA with feature `verbs` |
 //! | [`error`], [`stats`] | how calls end, what is counted |
 
 pub mod asynchronous;

@@ -131,12 +131,9 @@ impl Device {
     /// # Errors
     /// When there is none of this number, or it is down.
     pub fn port(&self, number: u8) -> Result<Port, Error> {
-        let mut device = sys::ibv_device_attr::default();
-        // SAFETY: the context is open, and the structure may be written.
-        let failed = unsafe { self.verbs.ibv_query_device(self.context.as_ptr(), &raw mut device) };
-        self.check("query the device", failed)?;
-        if !(1..=device.phys_port_cnt).contains(&number) {
-            return Err(Error::NoPort { device: self.name.clone(), port: number, ports: device.phys_port_cnt });
+        let ports = self.ports()?;
+        if !(1..=ports).contains(&number) {
+            return Err(Error::NoPort { device: self.name.clone(), port: number, ports });
         }
         let mut attributes = sys::ibv_port_attr::default();
         // SAFETY: the context is open; the library writes no more than the older form of the structure, which the newer
@@ -184,6 +181,38 @@ impl Device {
                 Err(Error::NoGid { device: self.name.clone(), port: port.number, index: gid_index, known })
             }
         }
+    }
+
+    /// The device, and the port of it, that has this address.
+    ///
+    /// # Errors
+    /// Without rdma-core, without devices, or when none that can be opened has it.
+    pub fn with_gid(gid: Gid) -> Result<(Arc<Self>, Local), Error> {
+        let mut names = Self::names()?.into_iter().peekable();
+        names.peek().ok_or(Error::NoDevice)?;
+        let mut last = Error::NoDeviceWith { gid };
+        for name in names {
+            match Self::open(Some(&name)).and_then(|device| Ok((device.ports()?, device))) {
+                Ok((ports, device)) => {
+                    // A port that is down is none.
+                    for port in (1..=ports).filter_map(|number| device.port(number).ok()) {
+                        if let Some(&(gid_index, gid)) = device.gids(port).iter().find(|(_, found)| *found == gid) {
+                            return Ok((device, Local { port, gid_index, gid }));
+                        }
+                    }
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn ports(&self) -> Result<u8, Error> {
+        let mut device = sys::ibv_device_attr::default();
+        // SAFETY: the context is open, and the structure may be written.
+        let failed = unsafe { self.verbs.ibv_query_device(self.context.as_ptr(), &raw mut device) };
+        self.check("query the device", failed)?;
+        Ok(device.phys_port_cnt)
     }
 
     fn gids(&self, port: Port) -> Vec<(u8, Gid)> {

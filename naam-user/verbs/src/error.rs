@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::Gid;
+
 /// A device, a port, a queue pair or a request that is not as it should be.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -30,6 +32,12 @@ pub enum Error {
         name: String,
         /// What there is.
         known: String,
+    },
+    /// No device has this address.
+    #[error("no port of an RDMA device that is up has the address {}; `rdma link` shows them", gid.ip())]
+    NoDeviceWith {
+        /// The address.
+        gid: Gid,
     },
     /// A call failed.
     #[error("{operation} of RDMA device {device}: {source}{}", cure(operation, source))]

@@ -24,5 +24,5 @@ pub use self::{
     error::Error,
     event::Event,
     memory::{Access, Buffer, MemoryRegion, Pages, RemoteMemory},
-    queue::{Connected, Endpoint, QueuePair, WorkId},
+    queue::{CHAIN, Connected, Endpoint, QueuePair, WorkId},
 };

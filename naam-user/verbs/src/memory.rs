@@ -28,6 +28,7 @@ pub unsafe trait Pages: Send + Sync {
     fn bytes(&self) -> u64;
 }
 
+#[cfg(feature = "region")]
 // SAFETY: the mapping lives as long as the value, and gives nothing but atomic words and copies.
 unsafe impl Pages for naam_region::Memory {
     fn base(&self) -> NonNull<u8> {

@@ -1,7 +1,7 @@
 //! Reliable connections: requests and their completions.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     ffi::CStr,
     ptr::NonNull,
     sync::Arc,
@@ -26,6 +26,10 @@ const RETRIES: u8 = 6;
 /// How long a peer that is not ready asks to wait: 0.64 ms.
 const NOT_READY_TIMER: u8 = 12;
 const HOPS_MAX: u8 = 64;
+/// Requests that are handed over together, with one completion.
+pub const CHAIN: usize = 16;
+/// Completions that are looked at together.
+const POLL: usize = 16;
 
 /// One end of a connection, as its peer has to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +60,32 @@ pub struct QueuePair {
 }
 
 /// A connected queue pair.
+///
+/// Requests are [staged](Self::stage_read) and go to the device together ([`ring`](Self::ring)). They complete in order, so
+/// only the last one of a chain is asked to tell.
 #[derive(Debug)]
 pub struct Connected {
     /// Goes first: behind it, no request reaches the memory below.
     handles: Handles,
-    pending: BTreeMap<WorkId, (&'static str, Arc<MemoryRegion>)>,
+    staged: VecDeque<Request>,
+    /// At the device, in order.
+    posted: VecDeque<Request>,
+    /// Completed, and not told yet.
+    completed: VecDeque<WorkId>,
     next: u64,
+}
+
+/// What is asked of a peer. It holds its memory until it has completed, or the pair is gone.
+#[derive(Debug)]
+struct Request {
+    id: WorkId,
+    name: &'static str,
+    opcode: ibv_wr_opcode,
+    local: Arc<MemoryRegion>,
+    offset: u64,
+    len: u32,
+    address: u64,
+    rkey: u32,
 }
 
 /// Queue pair and completion queue, which it has to itself.
@@ -156,7 +180,13 @@ impl QueuePair {
             | mask::IBV_QP_RNR_RETRY
             | mask::IBV_QP_MAX_QP_RD_ATOMIC;
         handles.modify("make a queue pair ready to send", &mut send, given)?;
-        Ok(Connected { handles, pending: BTreeMap::new(), next: 0 })
+        Ok(Connected {
+            staged: VecDeque::with_capacity(handles.depth as usize),
+            posted: VecDeque::with_capacity(handles.depth as usize),
+            completed: VecDeque::with_capacity(handles.depth as usize),
+            handles,
+            next: 0,
+        })
     }
 }
 
@@ -169,14 +199,16 @@ impl Connected {
     /// Asks for `len` bytes of the peer's memory, which come to `local` until the request has [completed](Self::poll).
     ///
     /// # Errors
-    /// When a range lies outside of its memory, or as many requests are on their way as the queue pair takes.
+    /// When a range lies outside of its memory, as many requests are on their way as the queue pair takes, or the device
+    /// refuses.
     pub fn read(
         &mut self,
         local: (&Arc<MemoryRegion>, u64),
         remote: (&RemoteMemory, u64),
         len: u32,
     ) -> Result<WorkId, Error> {
-        self.post("READ", ibv_wr_opcode::IBV_WR_RDMA_READ, local, remote, len)
+        let id = self.stage_read(local, remote, len)?;
+        self.ring().map(|()| id)
     }
 
     /// Sends `len` bytes of `local` to the peer's memory.
@@ -189,49 +221,78 @@ impl Connected {
         remote: (&RemoteMemory, u64),
         len: u32,
     ) -> Result<WorkId, Error> {
-        self.post("WRITE", ibv_wr_opcode::IBV_WR_RDMA_WRITE, local, remote, len)
+        let id = self.stage("WRITE", ibv_wr_opcode::IBV_WR_RDMA_WRITE, local, remote, len)?;
+        self.ring().map(|()| id)
     }
 
-    /// The next request that has completed, if one has.
+    /// As [`read`](Self::read), but it waits for the next [`ring`](Self::ring).
     ///
     /// # Errors
-    /// When it did not succeed: then no later one will either.
+    /// As [`read`](Self::read).
+    pub fn stage_read(
+        &mut self,
+        local: (&Arc<MemoryRegion>, u64),
+        remote: (&RemoteMemory, u64),
+        len: u32,
+    ) -> Result<WorkId, Error> {
+        self.stage("READ", ibv_wr_opcode::IBV_WR_RDMA_READ, local, remote, len)
+    }
+
+    /// Hands all that is staged to the device, in chains of up to [`CHAIN`] requests, one completion each.
+    ///
+    /// # Errors
+    /// When the device refuses. The queue pair is of no more use then.
+    pub fn ring(&mut self) -> Result<(), Error> {
+        while !self.staged.is_empty() {
+            self.post_chain()?;
+        }
+        Ok(())
+    }
+
+    /// The next request that has completed, if one has. Requests complete in order, and are told of in that order.
+    ///
+    /// # Errors
+    /// When one did not succeed: then no later one will either.
     pub fn poll(&mut self) -> Result<Option<WorkId>, Error> {
-        let mut completion = sys::ibv_wc::default();
-        // SAFETY: the queue is live, and there is room for one completion.
-        let count = unsafe { sys::poll_cq(self.handles.completions.as_ptr(), 1, &raw mut completion) };
+        if let Some(id) = self.completed.pop_front() {
+            return Ok(Some(id));
+        }
+        let mut told = [sys::ibv_wc::default(); POLL];
+        // SAFETY: the queue is live, and there is room for so many completions.
+        let count = unsafe { sys::poll_cq(self.handles.completions.as_ptr(), POLL as i32, told.as_mut_ptr()) };
         let device = self.handles.domain.device();
-        if count < 0 {
-            device.check("poll a completion queue", count)?;
+        let Ok(count) = usize::try_from(count) else {
+            return device.check("poll a completion queue", count).map(|()| None);
+        };
+        for completion in told.iter().take(count) {
+            let id = WorkId(completion.wr_id);
+            if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
+                let operation =
+                    self.posted.iter().find(|request| request.id == id).map_or("a request", |found| found.name);
+                // SAFETY: the library answers every number with a string of its own.
+                let status = unsafe { CStr::from_ptr(device.verbs().ibv_wc_status_str(completion.status)) };
+                return Err(Error::Completion {
+                    device: device.name().to_owned(),
+                    qpn: self.handles.number(),
+                    operation,
+                    status: status.to_string_lossy().into_owned(),
+                    vendor: completion.vendor_err,
+                });
+            }
+            // The device has done with it and with all before it.
+            while let Some(request) = self.posted.pop_front_if(|request| request.id <= id) {
+                self.completed.push_back(request.id);
+            }
         }
-        if count == 0 {
-            return Ok(None);
-        }
-        let id = WorkId(completion.wr_id);
-        let (operation, memory) =
-            self.pending.remove(&id).map_or(("a request", None), |(name, memory)| (name, Some(memory)));
-        // The device has done with it.
-        drop(memory);
-        if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
-            // SAFETY: the library answers every number with a string of its own.
-            let status = unsafe { CStr::from_ptr(device.verbs().ibv_wc_status_str(completion.status)) };
-            return Err(Error::Completion {
-                device: device.name().to_owned(),
-                qpn: self.handles.number(),
-                operation,
-                status: status.to_string_lossy().into_owned(),
-                vendor: completion.vendor_err,
-            });
-        }
-        Ok(Some(id))
+        Ok(self.completed.pop_front())
     }
 
-    /// Requests on their way.
+    /// Requests on their way or staged.
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.staged.len() + self.posted.len()
     }
 
-    fn post(
+    fn stage(
         &mut self,
         name: &'static str,
         opcode: ibv_wr_opcode,
@@ -241,31 +302,41 @@ impl Connected {
     ) -> Result<WorkId, Error> {
         check("the local memory region", offset, len, local.bytes())?;
         check("the peer's memory", remote_offset, len, remote.bytes)?;
-        let device = self.handles.domain.device();
-        if self.pending.len() >= self.handles.depth as usize {
-            let (device, qpn) = (device.name().to_owned(), self.handles.number());
+        if self.pending() >= self.handles.depth as usize {
+            let (device, qpn) = (self.handles.domain.device().name().to_owned(), self.handles.number());
             return Err(Error::Full { device, qpn, most: self.handles.depth });
         }
         let id = WorkId(self.next);
-        let mut element = sys::ibv_sge { addr: local.address() + offset, length: len, lkey: local.lkey() };
-        let mut request = sys::ibv_send_wr {
-            wr_id: id.0,
-            sg_list: &raw mut element,
-            num_sge: 1,
-            opcode,
-            send_flags: ibv_send_flags::IBV_SEND_SIGNALED.0,
-            ..Default::default()
-        };
-        request.wr.rdma.remote_addr = remote.address.wrapping_add(remote_offset);
-        request.wr.rdma.rkey = remote.rkey;
-        let mut refused = std::ptr::null_mut();
-        // SAFETY: the pair is connected; request and element are copied by the call; the memory that the element names
-        // is held by `pending` until the request completes, or the pair is gone.
-        let outcome = unsafe { sys::post_send(self.handles.pair.as_ptr(), &raw mut request, &raw mut refused) };
-        device.check("post a request", outcome)?;
         self.next += 1;
-        self.pending.insert(id, (name, Arc::clone(local)));
+        let (address, rkey) = (remote.address.wrapping_add(remote_offset), remote.rkey);
+        self.staged.push_back(Request { id, name, opcode, local: Arc::clone(local), offset, len, address, rkey });
         Ok(id)
+    }
+
+    /// Hands up to [`CHAIN`] staged requests over at once; the last one is to tell when it has completed.
+    fn post_chain(&mut self) -> Result<(), Error> {
+        let count = self.staged.len().min(CHAIN);
+        let mut elements = [sys::ibv_sge::default(); CHAIN];
+        let mut chain: [sys::ibv_send_wr; CHAIN] = std::array::from_fn(|_| sys::ibv_send_wr::default());
+        for (request, (element, work)) in self.staged.iter().zip(elements.iter_mut().zip(&mut chain)) {
+            let local = &request.local;
+            *element = sys::ibv_sge { addr: local.address() + request.offset, length: request.len, lkey: local.lkey() };
+            (work.wr_id, work.opcode) = (request.id.0, request.opcode);
+            (work.sg_list, work.num_sge) = (&raw mut *element, 1);
+            work.wr.rdma.remote_addr = request.address;
+            work.wr.rdma.rkey = request.rkey;
+        }
+        for at in 1..count {
+            chain[at - 1].next = &raw mut chain[at];
+        }
+        chain[count - 1].send_flags = ibv_send_flags::IBV_SEND_SIGNALED.0;
+        let mut refused = std::ptr::null_mut();
+        // SAFETY: the pair is connected; requests and elements are copied by the call; the memory that the elements name is
+        // held by `posted` until the requests complete, or the pair is gone.
+        let outcome = unsafe { sys::post_send(self.handles.pair.as_ptr(), chain.as_mut_ptr(), &raw mut refused) };
+        // Also of those that were refused: nothing is taken back, and a pair that refuses is given up.
+        self.posted.extend(self.staged.drain(..count));
+        self.handles.domain.device().check("post requests", outcome)
     }
 }
 

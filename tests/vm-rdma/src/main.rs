@@ -2,12 +2,15 @@
 //!
 //! It asks for what it may not have, too: `--forge` names another key or address than the one that was told.
 
+mod compare;
+mod figures;
+mod lend;
+mod reader;
 mod session;
 
 use std::{
     net::IpAddr,
     process::Command as Process,
-    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,10 +19,13 @@ use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability};
 use clap::{Parser, Subcommand, ValueEnum};
 use naam_control::protocol::session::RegionRights;
-use naam_verbs::{Access, Buffer, Connected, MemoryRegion, RemoteMemory, WorkId};
+use naam_verbs::{Connected, RemoteMemory, WorkId};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::session::{Peer, rights};
+use crate::{
+    reader::Structure,
+    session::{Local, Peer, rights},
+};
 
 const WAIT: Duration = Duration::from_secs(20);
 /// Time between two READs of a connection that is kept.
@@ -74,6 +80,19 @@ enum Command {
         #[arg(value_parser = rights)]
         region: RegionRights,
     },
+    /// Reads keys by RDMA and at home in turn, while they change, and compares
+    Compare { structure: Structure, seconds: u64 },
+    /// At home: owns the tree and changes its keys without end
+    Own,
+    /// Times READs and GETs by each way in turn
+    Figures { turns: usize },
+    /// Runs a program that reads and writes a region by itself
+    Lend {
+        #[arg(value_parser = rights)]
+        region: RegionRights,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<String>,
+    },
     /// Runs a program that may lock so many KiB of memory, whoever runs it
     Limit {
         kib: u64,
@@ -104,23 +123,24 @@ fn main() -> Result<()> {
                 let (rkey, address) = told.split_once(':').context("RKEY:ADDRESS")?;
                 (peer.memory.rkey, peer.memory.address) = (rkey.parse()?, address.parse()?);
             }
-            let found = read(&mut peer, offset, words)?;
+            let local = peer.buffer(words * 8)?;
+            let found = read(&mut peer, &local, offset, words)?;
             println!("{}", serde_json::to_string(&found)?);
             Ok(())
         }
         Command::Write { region, offset, value } => {
             let mut peer = connect(&region)?;
-            let buffer = Arc::new(Buffer::new(8)?);
-            buffer.copy_in(0, &[value]);
-            let local = MemoryRegion::register(&peer.domain, buffer, Access::default())?;
-            let posted = peer.pair.write((&local, 0), (&peer.memory, offset), 8)?;
+            let local = peer.buffer(8)?;
+            local.buffer.copy_in(0, &[value]);
+            let posted = peer.pair.write((&local.registered, 0), (&peer.memory, offset), 8)?;
             complete(&mut peer.pair, posted)
         }
         Command::Keep { region } => {
             let mut peer = connect(&region)?;
+            let local = peer.buffer(8)?;
             println!("reading");
             loop {
-                match read(&mut peer, 0, 1) {
+                match read(&mut peer, &local, 0, 1) {
                     Ok(_) => sleep(PAUSE),
                     Err(error) => {
                         println!("{error:#}");
@@ -137,18 +157,21 @@ fn main() -> Result<()> {
                 sleep(WAIT);
             }
         }
+        Command::Compare { structure, seconds } => compare::compare(&control, structure, Duration::from_secs(seconds)),
+        Command::Own => compare::own(),
+        Command::Figures { turns } => figures::print(&control, turns),
+        Command::Lend { region, program } => lend::lend(&control, &app, region, &program),
         Command::Limit { kib, program } => limit(kib, &program),
     }
 }
 
-fn read(peer: &mut Peer, offset: u64, words: usize) -> Result<Vec<u64>> {
-    let buffer = Arc::new(Buffer::new(words * 8)?);
-    let local = MemoryRegion::register(&peer.domain, Arc::clone(&buffer) as _, Access::default())?;
+/// READs words by a buffer that is registered already.
+fn read(peer: &mut Peer, local: &Local, offset: u64, words: usize) -> Result<Vec<u64>> {
     let len = u32::try_from(words * 8).context("so many words are no request")?;
-    let posted = peer.pair.read((&local, 0), (&peer.memory, offset), len)?;
+    let posted = peer.pair.read((&local.registered, 0), (&peer.memory, offset), len)?;
     complete(&mut peer.pair, posted)?;
     let mut found = vec![0; words];
-    buffer.copy_out(0, &mut found);
+    local.buffer.copy_out(0, &mut found);
     Ok(found)
 }
 

@@ -11,7 +11,7 @@ use naam_control::protocol::{
     rdma::{RdmaEndpoint, RdmaGrant},
     session::{RegionRights, Rights},
 };
-use naam_verbs::{Access, Connected, Device, Domain, Endpoint, Gid, QueuePair, RemoteMemory};
+use naam_verbs::{Access, Buffer, Connected, Device, Domain, Endpoint, Gid, MemoryRegion, QueuePair, RemoteMemory};
 
 const PORT: u8 = 1;
 const DEPTH: u32 = 16;
@@ -49,10 +49,23 @@ impl Peer {
         let memory = RemoteMemory { address: region.address, bytes: region.bytes, rkey: region.rkey };
         Ok(Self { pair, memory, domain, _lease: lease })
     }
+
+    /// Memory for what is read or written.
+    pub fn buffer(&self, bytes: usize) -> Result<Local> {
+        let buffer = Arc::new(Buffer::new(bytes)?);
+        let registered = MemoryRegion::register(&self.domain, Arc::clone(&buffer) as _, Access::default())?;
+        Ok(Local { registered, buffer })
+    }
+}
+
+/// Memory of this process that the device reaches.
+pub struct Local {
+    pub registered: Arc<MemoryRegion>,
+    pub buffer: Arc<Buffer>,
 }
 
 /// The address that a peer at `target` sees.
-fn own_address(target: &str) -> Result<IpAddr> {
+pub fn own_address(target: &str) -> Result<IpAddr> {
     let target: SocketAddr = target.to_socket_addrs()?.next().context("no address")?;
     let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0".parse()? } else { "[::]:0".parse()? };
     let socket = UdpSocket::bind(any)?;

@@ -109,6 +109,11 @@ pub struct Called {
     hops: u8,
     /// Where it ran.
     site: &'static str,
+    /// What the READs of functions that run here go by: `verbs` or `onesided`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<&'static str>,
+    /// READs of regions that were made for it from here.
+    reads: u64,
     /// Where the host says that the shard's messages run.
     placement: &'static str,
     epoch: u32,
@@ -183,7 +188,10 @@ impl Request {
         let call = Call { function, shard, args: &args, reply_room, timeout: self.connect.timeout() };
         let mut site = match self.site {
             SiteChoice::Host => SiteClient::new(client, Placement::Host),
-            choice => site::learned(client, &lease, &self.connect.control(global), name, &call, choice)?,
+            choice => {
+                let control = self.connect.control(global);
+                site::learned(client, &lease, (&self.connect, &control), name, &call, choice)?
+            }
         };
         let began = Instant::now();
         let (ran_at, outcome) = match site.call(&call) {
@@ -191,7 +199,14 @@ impl Request {
             Err(error) => (Site::Host, Err(error)),
         };
         let shard = shard.number(lease.grant().shards);
-        Called::new(name, shard, outcome, ran_at, site.client(), began.elapsed()).map_err(Into::into)
+        let took = began.elapsed();
+        let mut called = Called::new(name, shard, outcome, ran_at, site.client(), took)?;
+        if self.site != SiteChoice::Host {
+            let stats = site.stats();
+            called.memory = Some(site.memory_name());
+            called.reads = stats.reads + stats.memory_reads;
+        }
+        Ok(called)
     }
 }
 
@@ -236,6 +251,8 @@ impl Called {
             steps: reply.steps,
             hops: reply.hops,
             site: site_name(ran_at),
+            memory: None,
+            reads: 0,
             placement: site_name(placement.site),
             epoch: placement.epoch,
             lease_ms: placement.lease_ms,
@@ -286,8 +303,9 @@ fn long(called: &Called) -> String {
     let Called { function, shard, steps, hops, site, placement, epoch, lease_ms, rtt_us, total_us, attempts, .. } =
         called;
     let from_slot = if called.from_slot { ", answered from its request slot: it had run before" } else { "" };
+    let reads = called.memory.map_or(String::new(), |memory| format!("\nREADs      {} by {memory}", called.reads));
     format!(
-        "{}\n\nfunction   {function}, shard {shard}, session {}\nran at     {site} (placed at {placement}, epoch {epoch}, lease {lease_ms} ms)\n\
+        "{}\n\nfunction   {function}, shard {shard}, session {}\nran at     {site} (placed at {placement}, epoch {epoch}, lease {lease_ms} ms){reads}\n\
          steps      {steps}{from_slot}\nhops       {hops}\nround trip {rtt_us:.1} us by {}\n\
          in all     {total_us:.1} us, {attempts} attempts",
         short(called),
@@ -332,6 +350,8 @@ mod tests {
             steps: 1,
             hops: 1,
             site: "host",
+            memory: None,
+            reads: 0,
             placement: "host",
             epoch: 1,
             lease_ms: 0,

@@ -58,7 +58,7 @@ pub fn open(
 pub fn learned(
     mut client: Client,
     lease: &Lease,
-    control: &Control,
+    way: (&Connect, &Control),
     function: &str,
     call: &Call<'_>,
     choice: SiteChoice,
@@ -66,7 +66,7 @@ pub fn learned(
     if choice == SiteChoice::Auto {
         ask_for_hint(&mut client, call.shard, call.timeout);
     }
-    over(client, lease, control, &[function], choice)
+    over(client, lease, way, &[function], choice)
 }
 
 /// Lets the host say where the shard's calls run.
@@ -78,11 +78,11 @@ pub fn ask_for_hint(client: &mut Client, shard: Shard, timeout: Duration) {
     }
 }
 
-/// A client that knows the handlers of `functions`, as far as they may run here.
+/// A client that knows the handlers of `functions`, as far as they may run here, and reads regions as `connect` says.
 pub fn over(
     client: Client,
     lease: &Lease,
-    control: &Control,
+    (connect, control): (&Connect, &Control),
     functions: &[&str],
     choice: SiteChoice,
 ) -> anyhow::Result<SiteClient> {
@@ -99,5 +99,6 @@ pub fn over(
             Err(error) => return Err(error.into()),
         }
     }
+    connect.reach_memory(&mut site, control, lease)?;
     Ok(site)
 }

@@ -51,7 +51,9 @@ impl SiteClient {
         // A function that writes is worth beginning here only if it can be carried home.
         let worth = !info.writes || self.carries;
         let placement = self.client.core().placement(shard)?;
-        let runs = (info.version == learned.version || info.version == 0) && self.read.is_some() && worth;
+        let runs = (info.version == learned.version || info.version == 0)
+            && (self.read.is_some() || self.memory.is_some())
+            && worth;
         (runs && learned.holds(shard, &placement)).then_some(&learned.program)
     }
 

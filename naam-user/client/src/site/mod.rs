@@ -2,7 +2,8 @@
 //!
 //! A [`SiteClient`] stands over a [`Client`]. For every call it decides by [`Placement`] where it runs: at the host, as
 //! a request, or here, by the same bytes in `naam-engine`, each READ being a call of built-in function 0 in the same
-//! client, so that packing, retries and leases are the same. The host goes on serving whatever it gets, so a placement
+//! client, so that packing, retries and leases are the same; or by another [`Memory`](memory::Memory), such as RDMA
+//! (`site::verbs`). The host goes on serving whatever it gets, so a placement
 //! that changes under load loses and repeats nothing: a call runs at one site from its beginning to its end.
 //!
 //! Here run functions whose handler was learned ([`SiteClient::learn`]): bytes whose hash the daemon's list names, admitted
@@ -29,9 +30,12 @@ mod drive;
 mod lacking;
 mod learn;
 mod learned;
+pub mod memory;
 mod pushed;
 mod read;
 mod stats;
+#[cfg(feature = "verbs")]
+pub mod verbs;
 mod visit;
 
 use std::collections::VecDeque;
@@ -52,6 +56,7 @@ use crate::error::{CallError, SubmitError};
 use lacking::Lacking;
 pub use learn::LearnError;
 use learned::{Learned, note_serving};
+use memory::{Lost, Memory};
 pub use stats::SiteStats;
 use visit::{Doing, Visit};
 
@@ -136,6 +141,9 @@ pub struct SiteClient {
     turn: u64,
     /// Something was submitted to the client below since it last sent.
     unsent: bool,
+    /// Where READs come from before built-in function 0.
+    memory: Option<Box<dyn Memory>>,
+    lost: Option<Lost>,
     stats: SiteStats,
 }
 
@@ -172,6 +180,8 @@ impl SiteClient {
             lacking: Lacking::default(),
             turn: 0,
             unsent: false,
+            memory: None,
+            lost: None,
             stats: SiteStats::default(),
             client,
         }
@@ -316,9 +326,11 @@ impl SiteClient {
         })?;
         self.take_back();
         self.wake();
+        self.poll_memory();
         ended += self.drive(&mut done);
         ended += self.expire(&mut done);
         self.wake();
+        self.flush_memory();
         // What the steps asked for goes out now, not at the next poll.
         if std::mem::take(&mut self.unsent) {
             self.client.flush()?;
@@ -353,6 +365,11 @@ impl SiteClient {
     /// # Errors
     /// As [`Client::wait`].
     pub fn wait(&mut self, limit: Duration) -> Result<(), TransportError> {
+        if self.memory.as_ref().is_some_and(|memory| memory.in_flight() > 0) {
+            // What a device brings comes sooner than a sleep would end.
+            std::thread::yield_now();
+            return Ok(());
+        }
         if self.ready.is_empty() { self.client.wait(self.lacking.bound(limit)) } else { Ok(()) }
     }
 

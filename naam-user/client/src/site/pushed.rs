@@ -29,7 +29,8 @@ impl SiteClient {
             return false;
         };
         let learned = programs.get(usize::from(held.function.number)).and_then(Option::as_ref);
-        let learned = learned.filter(|learned| learned.version == held.version && self.read.is_some());
+        let learned =
+            learned.filter(|learned| learned.version == held.version && (self.read.is_some() || self.memory.is_some()));
         let here = placements.get(usize::from(held.shard)).is_some_and(|placed| *placed != Placement::Host);
         let Some(learned) = learned.filter(|_| here) else { return false };
         let visit = &mut visits[index as usize];

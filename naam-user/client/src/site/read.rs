@@ -34,13 +34,21 @@ pub(super) enum Asked {
 }
 
 impl SiteClient {
-    /// Asks for the bytes of a visit's READ, for as long as `left`: by built-in function 0, under the session's raw right.
-    /// READs of one shard share datagrams.
+    /// Asks for the bytes of a visit's READ, under the session's raw right: from the memory that was set, or else for as long as
+    /// `left` by built-in function 0. READs of one shard share datagrams.
     pub(super) fn read(&mut self, index: u32, wanted: &Wanted, left: Duration) -> Asked {
         let &Wanted { region, offset, len } = wanted;
         let (handler, raw) = self.rights[region as usize % REGIONS_MAX];
         if handler & RIGHT_READ == 0 {
             return Asked::Refused(Status::Denied);
+        }
+        let visit = &mut self.visits[index as usize];
+        let memory = self.memory.as_mut().filter(|_| raw & RIGHT_READ != 0);
+        let tag = u64::from(visit.fetches.wrapping_add(1)) << 32 | u64::from(index);
+        if memory.is_some_and(|memory| memory.read(tag, region, offset, len)) {
+            visit.fetches = visit.fetches.wrapping_add(1);
+            visit.doing = Doing::Fetch;
+            return Asked::Waits;
         }
         let Some(function) = self.read.filter(|_| raw & RIGHT_READ != 0) else {
             self.stats.without_right += 1;

@@ -31,6 +31,12 @@ pub struct SiteStats {
     pub steps: u64,
     /// One-sided READs answered.
     pub reads: u64,
+    /// READs that another memory brought, such as RDMA.
+    pub memory_reads: u64,
+    /// Memories that were lost.
+    pub memory_lost: u64,
+    /// READs on their way then, which were asked for again.
+    pub memory_again: u64,
     /// READs whose answer was no READ's: the call went home.
     pub strange_reads: u64,
     /// Handler objects that were not what the daemon lists, or not admitted.
@@ -52,6 +58,9 @@ impl SiteStats {
         self.never_sent += other.never_sent;
         self.steps += other.steps;
         self.reads += other.reads;
+        self.memory_reads += other.memory_reads;
+        self.memory_lost += other.memory_lost;
+        self.memory_again += other.memory_again;
         self.strange_reads += other.strange_reads;
         self.refused_objects += other.refused_objects;
     }

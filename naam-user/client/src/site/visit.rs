@@ -22,14 +22,18 @@ pub(super) enum Doing {
     Lacking,
     /// An answer from home.
     Home,
-    /// A READ.
+    /// A READ by built-in function 0.
     Read,
+    /// A READ from the memory that was set.
+    Fetch,
 }
 
 /// A place for one call; used again without allocating.
 #[derive(Debug)]
 pub(super) struct Visit {
     pub generation: u32,
+    /// READs that were asked of another memory: a call may end before its READ has come, and its place be used again.
+    pub fetches: u32,
     pub doing: Doing,
     pub run: Option<Run>,
     pub function: Function,
@@ -54,6 +58,7 @@ impl Default for Visit {
     fn default() -> Self {
         Self {
             generation: 0,
+            fetches: 0,
             doing: Doing::Nothing,
             run: None,
             function: Function { number: 0 },
@@ -106,6 +111,15 @@ impl Visit {
     pub fn call(&self, timeout: Duration) -> Call<'_> {
         let Self { function, shard, ref args, reply_room, .. } = *self;
         Call { function, shard: Shard::Number(shard), args, reply_room, timeout }
+    }
+
+    /// Takes what a memory has brought.
+    pub fn fetched(&mut self, bytes: &[u8], stats: &mut SiteStats) {
+        self.doing = Doing::Ready;
+        if self.run.as_mut().is_some_and(|run| run.on_read(bytes).is_err()) {
+            stats.strange_reads += 1;
+            self.goes_home = true;
+        }
     }
 
     /// Takes a READ's answer.

@@ -231,7 +231,9 @@ impl<'a> Bench<'a> {
             timeout: self.ycsb.connect.timeout(),
         };
         self.lock().transport(client.transport_name(), &reason);
-        let site = site::over(client, &lease, &connect.control(self.global), &["mica_get"], self.ycsb.site)?;
+        let control = connect.control(self.global);
+        let site = site::over(client, &lease, (connect, &control), &["mica_get"], self.ycsb.site)?;
+        self.lock().memory = site.memory_name();
         let clients = self.clients.clone();
         let report = move |totals: Totals| clients.lock().unwrap_or_else(PoisonError::into_inner).add(&totals);
         Ok(StoreTarget::new(site, lease, plan, Box::new(report)))

@@ -104,6 +104,9 @@ pub struct Clients {
     pub timeouts: u64,
     /// Datagrams received that were dropped: wrong tag, malformed, of others.
     pub strange: u64,
+    /// What READs of operations that run here go by: `verbs` or `onesided`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub memory: &'static str,
     /// Operations and steps by site, unless all were meant for the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_site: Option<SiteStats>,
@@ -166,6 +169,9 @@ pub fn text(report: &Report) -> String {
          {retries} asked again",
         report.summary
     );
+    if !report.clients.memory.is_empty() {
+        let _ = write!(text, "; READs from here by {}", report.clients.memory);
+    }
     text
 }
 

@@ -87,7 +87,7 @@ impl Way {
         if self.site == SiteChoice::Auto {
             site::ask_for_hint(&mut client, Shard::Number(SHARD), timeout);
         }
-        let site = site::over(client, &lease, &self.connect.control(global), &[GET, SCAN], self.site)?;
+        let site = site::over(client, &lease, (&self.connect, &self.connect.control(global)), &[GET, SCAN], self.site)?;
         Ok(Reader { app, timeout, door: Door::Network { site: Box::new(site), _lease: lease } })
     }
 }

@@ -8,6 +8,7 @@ use naam_abi::limits::PORT_BASE;
 use naam_control::protocol::inspect::Finding;
 use naam_transport::Target;
 use naam_transport::udp::UdpTransport;
+use naam_verbs::Device;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{Resource, getrlimit};
 
@@ -25,7 +26,7 @@ const NEEDED: [(Capability, &str); 4] = [
 const MEMLOCK_BYTES: u64 = 64 << 20;
 
 pub fn findings() -> Vec<Finding> {
-    vec![capabilities(), memlock(), io_uring(), af_xdp()]
+    vec![capabilities(), memlock(), io_uring(), af_xdp(), rdma()]
 }
 
 fn capabilities() -> Finding {
@@ -77,6 +78,24 @@ fn io_uring() -> Finding {
                 format!("{error}; clients use plain sockets, and `naam region save` and `restore` do not work");
             warning(check, detail, way_out)
         }
+    }
+}
+
+/// Without RDMA nothing is missing: regions are read by one-sided functions.
+fn rdma() -> Finding {
+    let check = "RDMA";
+    match Device::names() {
+        Ok(names) if names.is_empty() => good(check, "no device: clients read regions by one-sided functions"),
+        Ok(names) => {
+            let able = names.iter().map(|name| {
+                match Device::open(Some(name)).and_then(|device| device.local(1, None, None, None)) {
+                    Ok(local) => format!("{name} (port 1, {})", local.gid.ip()),
+                    Err(error) => format!("{name} (of no use: {error})"),
+                }
+            });
+            good(check, able.collect::<Vec<_>>().join(", "))
+        }
+        Err(error) => good(check, format!("{error}; clients read regions by one-sided functions")),
     }
 }
 

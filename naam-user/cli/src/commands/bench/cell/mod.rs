@@ -195,7 +195,8 @@ impl Cell {
             timeout: self.connect.timeout(),
         };
         counted.lock().unwrap_or_else(PoisonError::into_inner).clients.transport(client.transport_name(), &reason);
-        let site = site::over(client, &lease, &self.connect.control(global), &["cell_get", "cell_scan"], self.site)?;
+        let way = (&self.connect, &self.connect.control(global));
+        let site = site::over(client, &lease, way, &["cell_get", "cell_scan"], self.site)?;
         let report = move |Totals { base, scanned }: Totals| {
             let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
             counted.clients.add(&base);

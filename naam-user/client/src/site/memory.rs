@@ -1,0 +1,105 @@
+//! Memory that stands before the built-in functions: handlers' READs come from there, as far as it reaches.
+
+use super::SiteClient;
+use super::visit::Doing;
+
+/// A way to the memory of the session's regions besides built-in function 0, such as RDMA.
+///
+/// READs are taken one by one and asked for together. Their bytes come in any order; what a READ brings need not be of one
+/// moment, nor are its words in order of time, as with one-sided functions.
+pub trait Memory: Send {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// Takes a READ of whole words, whose bytes [`poll`](Self::poll) hands out under `tag`. It is asked for with the next
+    /// [`flush`](Self::flush). False: it is not for this memory, because the session may not reach the region this way, home
+    /// would refuse the range, or as many are on their way as can be. Then it goes by built-in function 0.
+    fn read(&mut self, tag: u64, region: u32, offset: u64, len: u32) -> bool;
+
+    /// Asks for all that was taken.
+    ///
+    /// # Errors
+    /// [`Lost`]: nothing comes any more.
+    fn flush(&mut self) -> Result<(), Lost>;
+
+    /// Hands out what has arrived; never waits.
+    ///
+    /// # Errors
+    /// [`Lost`]: nothing comes any more, also of what was asked for before.
+    fn poll(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), Lost>;
+
+    /// READs that were taken and have not arrived.
+    fn in_flight(&self) -> usize;
+}
+
+/// A memory that is of no use any more. Its READs are asked for again, by the built-in functions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{memory} is lost: {cause}")]
+pub struct Lost {
+    /// Its name.
+    pub memory: &'static str,
+    /// Why.
+    pub cause: String,
+}
+
+impl SiteClient {
+    /// READs come from `memory` from now on, as far as it reaches, instead of by built-in function 0. If it is lost, and for
+    /// what it does not reach, they come by that function again: no call ends for it. A lost memory is not looked for again
+    /// by the client itself, because connecting waits for the control plane; the application may give it another one.
+    pub fn set_memory(&mut self, memory: Box<dyn Memory>) {
+        self.forget_memory();
+        self.memory = Some(memory);
+    }
+
+    /// What READs come from: the memory's name, or `onesided`.
+    pub fn memory_name(&self) -> &'static str {
+        self.memory.as_ref().map_or("onesided", |memory| memory.name())
+    }
+
+    /// Why the last memory was given up, if one was.
+    pub fn lost(&self) -> Option<&Lost> {
+        self.lost.as_ref()
+    }
+
+    /// Takes what has arrived.
+    pub(super) fn poll_memory(&mut self) {
+        let Some(memory) = &mut self.memory else { return };
+        let Self { visits, ready, stats, .. } = self;
+        let polled = memory.poll(&mut |tag, bytes| {
+            stats.memory_reads += 1;
+            let (index, fetch) = (tag as u32, (tag >> 32) as u32);
+            let Some(visit) = visits.get_mut(index as usize) else { return };
+            if (visit.doing, visit.fetches) == (Doing::Fetch, fetch) {
+                visit.fetched(bytes, stats);
+                ready.push_back(index);
+            }
+        });
+        self.note_loss(polled);
+    }
+
+    /// Asks for what visits want.
+    pub(super) fn flush_memory(&mut self) {
+        let flushed = self.memory.as_mut().map(|memory| memory.flush());
+        self.note_loss(flushed.unwrap_or(Ok(())));
+    }
+
+    fn note_loss(&mut self, outcome: Result<(), Lost>) {
+        if let Err(lost) = outcome {
+            tracing::warn!(%lost, "handlers' READs go by one-sided functions");
+            self.stats.memory_lost += 1;
+            self.lost = Some(lost);
+            self.forget_memory();
+        }
+    }
+
+    /// Visits that wait for it ask again, elsewhere.
+    fn forget_memory(&mut self) {
+        self.memory = None;
+        for index in 0..self.visits.len() {
+            if self.visits[index].doing == Doing::Fetch {
+                self.stats.memory_again += 1;
+                self.make_ready(index as u32);
+            }
+        }
+    }
+}
