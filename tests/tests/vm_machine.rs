@@ -1,8 +1,9 @@
 //! The machines themselves: what becomes of commands, files, and of machines that fail.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use naam_vm::Error;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// ```text
 ///   cargo test ─ agent ─ host
@@ -56,6 +57,39 @@ fn a_panic_is_told_with_the_consoles_words() {
     assert!(text.contains("Kernel panic - not syncing: sysrq triggered crash"), "{text}");
     // Whoever comes later is told the same at once.
     assert!(matches!(host.sh("true"), Err(Error::Gone { .. })));
+}
+
+/// QEMU ends with success then, and what was running has no end.
+#[test]
+fn a_machine_that_goes_away_without_a_word_is_a_failure() {
+    let lab = naam_vm::boot("single");
+    let error = lab.machine("host").unwrap().sh("poweroff -f; sleep 100").unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error}");
+    assert!(lab.finish().is_err());
+}
+
+#[test]
+fn a_machine_that_hangs_is_told_and_killed() {
+    let lab = naam_vm::boot("single");
+    let host = lab.machine("host").unwrap();
+    let qemu = only_child();
+    kill_process(qemu, Signal::STOP).unwrap();
+    let error = host.run("true", &[], Duration::from_millis(100)).unwrap_err();
+    assert!(matches!(error, Error::Silent { .. }), "{error}");
+    // Where to look is said, and the log is there.
+    let text = error.to_string();
+    let console =
+        text.split_whitespace().find(|word| word.contains(".console.log")).unwrap_or_else(|| panic!("{text}"));
+    assert!(Path::new(console.trim_matches([':', ',', '(', ')'])).is_file(), "{text}");
+    drop(lab);
+    assert!(test_kill_process(qemu).is_err(), "QEMU is there still");
+}
+
+/// QEMU of the one machine that runs. Tests of this tier run one at a time.
+fn only_child() -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", rustix::thread::gettid())).unwrap();
+    let [pid] = children.split_whitespace().collect::<Vec<_>>()[..] else { panic!("children: {children}") };
+    Pid::from_raw(pid.parse().unwrap()).unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use self::{
     watchdog::{PROGRAM_TIME, PROGRAM_TIME_SOAK, Watchdog},
 };
 use crate::{
-    build, lint, process, setup,
+    build, lint, process, setup, vm,
     workspace::{self, Workspace},
 };
 
@@ -63,11 +63,36 @@ impl Tier {
     }
 }
 
-struct TierReport {
-    name: &'static str,
+/// How a tier went, or a part of one.
+pub struct TierReport {
+    name: String,
     tally: Tally,
     skips: Vec<String>,
     took: Duration,
+}
+
+impl TierReport {
+    /// Test programs of a tier that cannot run here, each a skip with its name.
+    pub fn skipped(name: &str, programs: &[&str], reason: &str) -> Self {
+        let skips: Vec<_> = programs.iter().map(|program| format!("{program}: {reason}")).collect();
+        let tally = Tally { skipped: skips.len() as u64, ..Tally::default() };
+        Self { name: name.to_owned(), tally, skips, took: Duration::ZERO }
+    }
+
+    /// A tier that failed before its first test.
+    pub fn failed(name: &str, took: Duration) -> Self {
+        Self { name: name.to_owned(), tally: Tally { failed: 1, ..Tally::default() }, skips: Vec::new(), took }
+    }
+
+    /// What its tests said.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// What they said of those that could not run.
+    pub fn skips(&self) -> &[String] {
+        &self.skips
+    }
 }
 
 /// Sets up, builds, runs the tiers, and ends with the line `N passed, N failed, N skipped`.
@@ -76,17 +101,14 @@ struct TierReport {
 /// When a test failed or none ran, or when set-up or build do not succeed.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let tiers = match options.tier {
-        None => vec![Tier::Unit, Tier::Prog, Tier::Net],
-        Some(Tier::Vm) => {
-            bail!("tests in virtual machines are run by `cargo xtask vm test`, which builds their images")
-        }
+        None => vec![Tier::Unit, Tier::Prog, Tier::Net, Tier::Vm],
         Some(tier) => vec![tier],
     };
     if options.list {
         list(workspace, &tiers);
         return Ok(());
     }
-    let takes_root = tiers.iter().any(|tier| *tier != Tier::Unit && !targets(workspace, *tier).is_empty());
+    let takes_root = tiers.iter().any(|tier| matches!(tier, Tier::Prog | Tier::Net));
     if takes_root && !setup::is_root() {
         bail!("the tiers prog and net load BPF programs and make namespaces\ncure: run as root, or `--tier unit`");
     }
@@ -97,19 +119,26 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if tiers.contains(&Tier::Unit) {
         reports.push(lint_report(workspace));
     }
-    let mut ran = 0;
+    let linted = reports.len();
     for tier in tiers {
-        let report = run_tier(workspace, tier, &[], options.soak, |_| {})?;
-        ran += report.tally.passed + report.tally.failed;
-        reports.push(report);
+        match tier {
+            Tier::Vm => reports.extend(vm::test::tier(workspace)),
+            tier => reports.push(run_tier(workspace, tier, &[], options.soak, |_| {})?),
+        }
     }
-    summarize(&reports);
-    let failed: u64 = reports.iter().map(|report| report.tally.failed).sum();
+    conclude(&reports, &reports[linted..]);
+    Ok(())
+}
+
+/// Shows how it went; the last line counts. Ends this program with code 1 if something failed, or none of `tests` ran.
+pub fn conclude(reports: &[TierReport], tests: &[TierReport]) {
+    summarize(reports);
+    let failed = reports.iter().any(|report| report.tally.failed > 0);
+    let ran = tests.iter().any(|report| report.tally.passed + report.tally.skipped > 0);
     // The count is the last thing on standard output; the exit code says the rest.
-    if failed > 0 || ran == 0 {
+    if failed || !ran {
         std::process::exit(1);
     }
-    Ok(())
 }
 
 fn list(workspace: &Workspace, tiers: &[Tier]) {
@@ -127,24 +156,23 @@ fn list(workspace: &Workspace, tiers: &[Tier]) {
     }
 }
 
-/// Runs the tier of virtual machines on a machine that has their images, with `kernel` in the machines called `host`: of
-/// `names`, those of test programs choose these, others choose the tests whose names contain one of them.
-///
-/// Returns whether all passed, and one did.
+/// Runs test programs of the tier of virtual machines on a machine that has their images, with `kernel` in the machines
+/// called `host`: of `names`, those of test programs choose these, others choose the tests whose names contain one of them.
 ///
 /// # Errors
 /// When they cannot run.
-pub fn run_vm(workspace: &Workspace, names: &[String], kernel: Option<&str>) -> Result<(Tally, bool)> {
+pub fn run_vm(workspace: &Workspace, names: &[String], kernel: Option<&str>) -> Result<TierReport> {
     let (programs, tests): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with("vm_"));
-    let report = run_tier(workspace, Tier::Vm, &programs, false, |command| {
+    let mut report = run_tier(workspace, Tier::Vm, &programs, false, |command| {
         command.args(tests).env("NAAM_VM_TARGET", workspace.target());
         if let Some(kernel) = kernel {
             command.env("NAAM_VM_KERNEL", kernel);
         }
     })?;
-    let tally = report.tally;
-    summarize(&[report]);
-    Ok((tally, tally.failed == 0 && tally.passed + tally.skipped > 0))
+    if let Some(kernel) = kernel {
+        report.name = format!("vm {kernel}");
+    }
+    Ok(report)
 }
 
 fn run_tier(
@@ -167,7 +195,7 @@ fn run_tier(
         targets.retain(|target| only.is_empty() || only.iter().any(|name| name.as_str() == *target));
         if targets.is_empty() {
             return Ok(TierReport {
-                name: tier.name(),
+                name: tier.name().to_owned(),
                 tally: Tally::default(),
                 skips: Vec::new(),
                 took: Duration::ZERO,
@@ -189,7 +217,7 @@ fn run_tier(
     // Machines without KVM are slow.
     let limit = if soak || tier == Tier::Vm { PROGRAM_TIME_SOAK } else { PROGRAM_TIME };
     let (tally, skips) = run_counted(&mut command, limit, true)?;
-    Ok(TierReport { name: tier.name(), tally, skips, took: started.elapsed() })
+    Ok(TierReport { name: tier.name().to_owned(), tally, skips, took: started.elapsed() })
 }
 
 /// Whether a test may say that it cannot run here: what the project does not ask for is missing. Every
@@ -285,7 +313,7 @@ fn lint_report(workspace: &Workspace) -> TierReport {
     let passed = outcomes.iter().filter(|check| check.passed).count() as u64;
     let failed = outcomes.len() as u64 - passed;
     TierReport {
-        name: "lint",
+        name: "lint".to_owned(),
         tally: Tally { passed, failed, skipped: 0 },
         skips: Vec::new(),
         took: outcomes.iter().map(|check| check.took).sum(),
@@ -302,7 +330,7 @@ fn targets(workspace: &Workspace, tier: Tier) -> Vec<&str> {
 fn summarize(reports: &[TierReport]) {
     println!();
     for report in reports {
-        println!("  {:5} {:42} {:7.1} s", report.name, report.tally.to_string(), report.took.as_secs_f64());
+        println!("  {:14} {:42} {:7.1} s", report.name, report.tally.to_string(), report.took.as_secs_f64());
     }
     let skips: Vec<_> = reports.iter().flat_map(|report| &report.skips).collect();
     if !skips.is_empty() {

@@ -1,80 +1,126 @@
 //! `cargo xtask vm matrix`: the tests on every kernel, and the page of `kernel-notes` that says how it went.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail};
-use naam_vm::{
-    Places, Topology,
-    describe::{self, Architecture, Kernel},
-};
+use naam_vm::{Places, Topology, describe};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::images_of;
 use crate::{test, workspace::Workspace};
 
 const PAGE: &str = "kernel-notes/kernels.md";
-/// The tests that say something of a kernel, and how their column is called.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("vm_kernel", "handlers load"),
-    ("vm_pair", "echo, MICA: XDP, TC, VLAN, IPv6"),
-    ("vm_rdma", "region as memory region"),
+/// The tests that say something of a kernel, the topology that they boot, and how their column is called.
+const PROGRAMS: [(&str, &str, &str); 4] = [
+    ("vm_kernel", "single", "handlers load"),
+    ("vm_pair", "pair", "echo, MICA: XDP, TC, VLAN, IPv6, client site"),
+    ("vm_cell", "pair", "Cell, both sites"),
+    ("vm_rdma", "rdma", "region as memory region"),
 ];
 const HEAD: &str = "\
 # Kernels
 
-Written by `cargo xtask vm matrix`: Debian's kernels in virtual machines, the kernel of the row on the host, 6.12 on the client.
-A cell says how many tests passed, failed and were skipped; a skip is a handler that the kernel's verifier is known to refuse, or
-what takes such a handler (`vm-images/kernels`).
+Written by `cargo xtask vm matrix`: Debian's kernels in virtual machines, the kernel of the row on the host, 6.12 (amd64) on the
+client. A cell says how many tests passed, failed and were skipped.
 
 ";
 
-/// Runs the tests on some kernels, or on all of this machine's architecture, and writes the page.
+/// How the tests went on a kernel, by program.
+type Tallies = BTreeMap<String, Outcome>;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Outcome {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    skips: Vec<String>,
+}
+
+/// Runs the tests on some kernels, or on all that are described, and writes the page of these and of those whose results are
+/// still there.
 ///
 /// # Errors
 /// When a test failed.
 pub fn run(workspace: &Workspace, places: &Places, kernels: &[String]) -> Result<()> {
-    let kernels = if kernels.is_empty() { native(places)? } else { kernels.to_vec() };
-    let mut rows = String::new();
+    let described = describe::names(places, "kernels")?;
     let mut failed = Vec::new();
-    for name in &kernels {
-        let mut images = BTreeSet::new();
-        for topology in describe::names(places, "topologies")? {
-            images.extend(images_of(&Topology::load(places, &topology)?, Some(name)));
-        }
-        super::build(workspace, places, &images)?;
-        let mut cells = String::new();
-        for (program, _) in PROGRAMS {
-            println!("\n== {name}: {program}");
-            let (tally, good) = test::run_vm(workspace, &[program.to_owned()], Some(name))?;
-            if !good {
-                failed.push(format!("{program} on {name}"));
-            }
-            write!(cells, " {} / {} / {} |", tally.passed, tally.failed, tally.skipped)?;
-        }
-        let release = record(places, name)?["release"].as_str().unwrap_or("did not boot").to_owned();
-        writeln!(rows, "| {name} | {release} |{cells}")?;
+    for name in if kernels.is_empty() { &described } else { kernels } {
+        let tallies = test_kernel(workspace, places, name)?;
+        let bad = tallies.iter().filter(|(_, outcome)| outcome.failed > 0 || outcome.passed + outcome.skipped == 0);
+        failed.extend(bad.map(|(program, _)| format!("{program} on {name}")));
+        let path = tallies_of(places, name);
+        let text = serde_json::to_vec_pretty(&tallies).context("tallies are plain data")?;
+        fs::create_dir_all(path.parent().unwrap_or(&path))
+            .and_then(|()| fs::write(&path, text))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_page(workspace, places, &described)?;
     }
-    let titles: String = PROGRAMS.iter().map(|(_, title)| format!(" {title} |")).collect();
-    let lines = "---|".repeat(PROGRAMS.len() + 2);
-    let mut page = format!("{HEAD}| kernel | release |{titles}\n|{lines}\n{rows}");
-    page += &handlers(places, &kernels)?;
-    let path = workspace.root().join(PAGE);
-    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("\nwrote {PAGE}");
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
 }
 
-fn native(places: &Places) -> Result<Vec<String>> {
-    let mut kernels = Vec::new();
-    for name in describe::names(places, "kernels")? {
-        if Architecture::native() == Some(Kernel::load(places, &name)?.architecture) {
-            kernels.push(name);
-        }
+fn test_kernel(workspace: &Workspace, places: &Places, name: &str) -> Result<Tallies> {
+    let mut images = BTreeSet::new();
+    for (_, topology, _) in PROGRAMS {
+        images.extend(images_of(&Topology::load(places, topology)?, Some(name)));
     }
-    Ok(kernels)
+    super::build(workspace, places, &images)?;
+    let mut tallies = Tallies::new();
+    for (program, ..) in PROGRAMS {
+        println!("\n== {name}: {program}");
+        let report = test::run_vm(workspace, &[program.to_owned()], Some(name))?;
+        let tally = report.tally();
+        let (passed, failed, skipped) = (tally.passed, tally.failed, tally.skipped);
+        tallies.insert(program.to_owned(), Outcome { passed, failed, skipped, skips: report.skips().to_vec() });
+    }
+    Ok(tallies)
+}
+
+fn tallies_of(places: &Places, kernel: &str) -> PathBuf {
+    places.matrix(&format!("{kernel}.tests"))
+}
+
+/// Writes the page of all kernels that have been tested.
+fn write_page(workspace: &Workspace, places: &Places, described: &[String]) -> Result<()> {
+    let mut rows = String::new();
+    let mut skips = String::new();
+    let mut kernels = Vec::new();
+    for name in described {
+        let path = tallies_of(places, name);
+        let Ok(text) = fs::read(&path) else { continue };
+        let tallies: Tallies =
+            serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+        let release = record(places, name)?["release"].as_str().unwrap_or("did not boot").to_owned();
+        write!(rows, "| {name} | {release} |")?;
+        for (program, ..) in PROGRAMS {
+            let Outcome { passed, failed, skipped, skips: why } = tallies.get(program).cloned().unwrap_or_default();
+            write!(rows, " {passed} / {failed} / {skipped} |")?;
+            for skip in why {
+                writeln!(skips, "- {name}: {skip}")?;
+            }
+        }
+        rows.push('\n');
+        kernels.push(name.clone());
+    }
+    let titles: String = PROGRAMS.iter().map(|(.., title)| format!(" {title} |")).collect();
+    let lines = "---|".repeat(PROGRAMS.len() + 2);
+    let mut page = format!("{HEAD}| kernel | release |{titles}\n|{lines}\n{rows}");
+    if !skips.is_empty() {
+        write!(page, "\nSkipped:\n{skips}")?;
+    }
+    page += &handlers(places, &kernels)?;
+    let path = workspace.root().join(PAGE);
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("\nwrote {PAGE}");
+    Ok(())
 }
 
 /// What the test `vm_kernel` found; nothing if it did not get so far.

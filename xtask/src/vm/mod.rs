@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use naam_vm::{
     Places, Topology,
@@ -23,7 +23,7 @@ mod packages;
 mod programs;
 mod run;
 mod sysroot;
-mod test;
+pub mod test;
 pub mod verbs_sys;
 
 /// What to do with machines.
@@ -41,7 +41,7 @@ pub enum Action {
     Run(run::Options),
     /// Run the tests in machines and count them
     Test(test::Options),
-    /// Run the tests on every kernel of this machine's architecture, and write kernel-notes/kernels.md
+    /// Run the tests on every kernel, and write kernel-notes/kernels.md
     Matrix {
         /// Only these kernels
         kernels: Vec<String>,
@@ -76,6 +76,14 @@ pub fn run(workspace: &Workspace, action: &Action) -> Result<()> {
     }
 }
 
+/// Says that a machine cannot be made here for want of something from elsewhere: not a fault of what is tested.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be had here")]
+pub struct Unobtainable {
+    /// What is missing.
+    what: &'static str,
+}
+
 /// The machine that another kernel is for.
 const HOST: &str = "host";
 
@@ -98,7 +106,7 @@ fn build(workspace: &Workspace, places: &Places, images: &BTreeSet<(String, Stri
         bail!("machines are known for amd64 and arm64 only, and this is {}", std::env::consts::ARCH);
     }
     setup::ensure(workspace)?;
-    setup::ensure_vm(workspace, cross)?;
+    setup::ensure_vm(workspace, cross).context(Unobtainable { what: "QEMU" })?;
     let mut builder = image::Builder::new(workspace, places)?;
     images.iter().try_for_each(|(role, kernel)| builder.build(role, kernel))
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use naam_vm::{Places, describe::Architecture};
 use sha2::{Digest as _, Sha256};
 
-use super::lock::Locked;
+use super::{Unobtainable, lock::Locked};
 use crate::{
     process,
     setup::{
@@ -104,7 +104,8 @@ impl<'a> Store<'a> {
         let Locked { suite, architecture, package, version, .. } = locked;
         let key = (suite.clone(), *architecture);
         if !self.archives.iter().any(|(known, _)| *known == key) {
-            let archive = Archive::fetch(self.workspace, self.places, suite, *architecture)?;
+            let archive = Archive::fetch(self.workspace, self.places, suite, *architecture);
+            let archive = archive.context(Unobtainable { what: "Debian's package archive" })?;
             self.archives.push((key.clone(), archive));
         }
         let archive = self.archives.iter().find(|(known, _)| *known == key).map(|(_, archive)| archive);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -86,11 +87,12 @@ impl<'a> Programs<'a> {
         // Other flags than the workspace's own builds have: in a folder of their own they do not undo each other.
         let dir = self.workspace.target().join("vm/build");
         let mut command = workspace::cargo();
-        command.args(["build", "--release", "--target", &target, "--target-dir"]).arg(&dir);
+        command.args(["rustc", "--release", "--target", &target, "--target-dir"]).arg(&dir);
         command.args(["-p", &program.package, "--bin", &program.name]).current_dir(self.workspace.root());
         command.env("RUSTFLAGS", flags);
         if Architecture::native() != Some(architecture) {
             self.cross(&mut command, architecture)?;
+            command.args(["--", "-L"]).arg(format!("native={}", unused_libraries(&dir)?.display()));
         }
         process::inherit(&mut command)?;
         Ok(dir.join(target).join("release").join(&program.name))
@@ -116,6 +118,19 @@ impl<'a> Programs<'a> {
         command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         Ok(())
     }
+}
+
+/// A folder with libraries that libbpf-sys names to the linker and nothing of ours takes anything from: without content, so
+/// that they need not be there for another architecture. Should something be taken, the linker would miss it.
+fn unused_libraries(build: &Path) -> Result<PathBuf> {
+    const EMPTY: &str = "!<arch>\n";
+    let dir = build.join("unused-libraries");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    for name in ["libelf.a", "libz.a"] {
+        let path = dir.join(name);
+        fs::write(&path, EMPTY).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(dir)
 }
 
 /// Where a description's `from` lies.
