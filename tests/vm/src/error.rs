@@ -141,9 +141,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the machine was lost before its agent ran.
+    /// Whether the machine was lost, or stood still, before its agent ran.
     pub(crate) fn is_early(&self) -> bool {
-        matches!(self, Self::Gone { doing, .. } if doing == crate::machine::BOOTING)
+        matches!(self, Self::Gone { doing, .. } | Self::Silent { doing, .. } if doing == crate::machine::BOOTING)
     }
 }
 

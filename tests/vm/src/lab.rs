@@ -85,8 +85,8 @@ impl Topology {
         let mut attempt = 1;
         loop {
             match self.try_boot(options) {
-                // Emulated processors that change code beside each other lose a kernel now and then before it has run
-                // anything of ours. What happens later counts.
+                // Emulated processors that change code beside each other lose a kernel now and then, or never find each other,
+                // before it has run anything of ours. What happens later counts.
                 Err(error) if error.is_early() && attempt < BOOT_ATTEMPTS => {
                     attempt += 1;
                     eprintln!("warning: booting {} again: {error}", self.name());

@@ -39,7 +39,7 @@ impl<'a> Programs<'a> {
     pub fn agent(&mut self, architecture: Architecture) -> Result<PathBuf> {
         let program = Program { package: AGENT.to_owned(), name: AGENT.to_owned() };
         self.cached(architecture, &program, |programs| {
-            programs.build(architecture, &program, "-C target-feature=+crt-static")
+            programs.build(architecture, &program, &["-C", "target-feature=+crt-static"])
         })
     }
 
@@ -61,7 +61,7 @@ impl<'a> Programs<'a> {
                 process::inherit(command.current_dir(programs.workspace.root()))?;
                 Ok(programs.workspace.target().join("release").join(&program.name))
             } else {
-                programs.build(architecture, program, "")
+                programs.build(architecture, program, &[])
             }
         })
     }
@@ -82,17 +82,21 @@ impl<'a> Programs<'a> {
         Ok(path)
     }
 
-    fn build(&self, architecture: Architecture, program: &Program, flags: &str) -> Result<PathBuf> {
+    /// `flags` are for the program itself only: libraries are built once for all.
+    fn build(&self, architecture: Architecture, program: &Program, flags: &[&str]) -> Result<PathBuf> {
         let target = format!("{}-unknown-linux-gnu", architecture.gnu());
         // Other flags than the workspace's own builds have: in a folder of their own they do not undo each other.
         let dir = self.workspace.target().join("vm/build");
         let mut command = workspace::cargo();
         command.args(["rustc", "--release", "--target", &target, "--target-dir"]).arg(&dir);
         command.args(["-p", &program.package, "--bin", &program.name]).current_dir(self.workspace.root());
-        command.env("RUSTFLAGS", flags);
+        command.env("RUSTFLAGS", "").env("NAAM_BPF_DIR", self.workspace.target().join("bpf"));
         if Architecture::native() != Some(architecture) {
             self.cross(&mut command, architecture)?;
-            command.args(["--", "-L"]).arg(format!("native={}", unused_libraries(&dir)?.display()));
+        }
+        command.arg("--").args(flags);
+        if Architecture::native() != Some(architecture) {
+            command.arg("-L").arg(format!("native={}", unused_libraries(&dir)?.display()));
         }
         process::inherit(&mut command)?;
         Ok(dir.join(target).join("release").join(&program.name))
