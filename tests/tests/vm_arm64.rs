@@ -33,7 +33,7 @@ fn identity(topology: &str) -> (BTreeMap<String, String>, BTreeMap<String, Strin
     let tags = programs.iter().map(|program| (text(&program["role"]), text(&program["tag"]))).collect();
     let hash = |name: &str| {
         let report = json(host, &format!("check --builtin {name}"));
-        (name.to_owned(), text(&report["sha256"]))
+        (name.to_owned(), text(&report["admitted"]["hash"]))
     };
     let hashes =
         ["echo", "counter", "mica_get", "mica_set", "mica_cas", "mica_delete", "cell_get", "cell_scan"].map(hash);
@@ -69,7 +69,7 @@ fn two_weakly_ordered_processors_leave_items_whole() {
     host.sh(&format!("naam store format --app kv --log2-buckets {BUCKETS}")).unwrap();
     let bench = format!(
         "NAAM_CONTROL=10.77.0.2:7626 naam --json bench ycsb --transport udp --app kv --log2-buckets {BUCKETS} \
-         --workload A --records {RECORDS} --threads 4 --window 16 --seconds 10 --verify"
+         --workload A --records {RECORDS} --threads 4 --window 16 --seconds 10 --timeout-ms 60000 --verify"
     );
     let summary = client.sh_within(&bench, TIME).unwrap();
     let summary: Value = serde_json::from_str(&summary).unwrap();
@@ -77,6 +77,7 @@ fn two_weakly_ordered_processors_leave_items_whole() {
         let found = &summary[phase];
         assert_eq!((&found["ok"], &found["mismatches"]), (&RECORDS.into(), &0.into()), "{phase}: {summary}");
     }
+    assert_eq!((&summary["wrong"], &summary["lost"]), (&0.into(), &0.into()), "{summary}");
     assert!(steered(host) > 0, "all frames went to one processor: {summary}");
     lab.finish().unwrap();
 }

@@ -101,7 +101,10 @@ fn write_page(workspace: &Workspace, places: &Places, described: &[String]) -> R
         let release = record(places, name)?["release"].as_str().unwrap_or("did not boot").to_owned();
         write!(rows, "| {name} | {release} |")?;
         for (program, ..) in PROGRAMS {
-            let Outcome { passed, failed, skipped, skips: why } = tallies.get(program).cloned().unwrap_or_default();
+            let Some(Outcome { passed, failed, skipped, skips: why }) = tallies.get(program) else {
+                write!(rows, " not run |")?;
+                continue;
+            };
             write!(rows, " {passed} / {failed} / {skipped} |")?;
             for skip in why {
                 writeln!(skips, "- {name}: {skip}")?;
