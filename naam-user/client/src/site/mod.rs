@@ -2,7 +2,7 @@
 //!
 //! A [`SiteClient`] stands over a [`Client`]. For every call it decides by [`Placement`] where it runs: at the host, as
 //! a request, or here, by the same bytes in `naam-engine`, each READ being a call of built-in function 0 in the same
-//! client, so that packing, retries and leases are the same; or by another [`Memory`](memory::Memory), such as RDMA
+//! client, so that packing, retries and leases are the same; or by another [`Memory`], such as RDMA
 //! (`site::verbs`). The host goes on serving whatever it gets, so a placement
 //! that changes under load loses and repeats nothing: a call runs at one site from its beginning to its end.
 //!
