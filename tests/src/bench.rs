@@ -42,8 +42,13 @@ pub struct Bench {
     pub repeatable: bool,
     /// Steps of a visit of handlers loaded from now on.
     pub steps_max: u32,
+    /// Time of a datagram of handlers loaded from now on: long, because a machine may take the processor away.
+    pub time_budget_ns: u64,
     pins: PathBuf,
 }
+
+/// A minute.
+const PATIENT_NS: u64 = 60_000_000_000;
 
 impl Bench {
     /// A fresh instance at `hook`, with loops by `may_goto` or `bpf_loop`.
@@ -55,7 +60,15 @@ impl Bench {
         let (entry, shell) = (objects::read("entry"), objects::read("shell"));
         let mut datapath = Datapath::open(&options, Objects { entry: &entry, shell: &shell }).expect("datapath");
         let entry = datapath.entry_program(hook).unwrap_or_else(|error| panic!("{error}"));
-        Self { datapath, entry, hook, repeatable: false, steps_max: STEPS_MAX, pins: options.pins }
+        Self {
+            datapath,
+            entry,
+            hook,
+            repeatable: false,
+            steps_max: STEPS_MAX,
+            time_budget_ns: PATIENT_NS,
+            pins: options.pins,
+        }
     }
 
     /// An app with tags on, and the test's session with all rights in it.
@@ -95,6 +108,7 @@ impl Bench {
             hooks: &[self.hook],
             log: Log::Stats,
             steps_max: self.steps_max,
+            time_budget_ns: self.time_budget_ns,
             repeatable: self.repeatable,
         })
     }

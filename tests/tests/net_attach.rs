@@ -63,6 +63,7 @@ impl Scene {
             hooks,
             log,
             steps_max: naam_abi::limits::STEPS_MAX,
+            time_budget_ns: naam_abi::limits::TIME_BUDGET_NS,
             repeatable: false,
         };
         datapath.load(&handler).unwrap();

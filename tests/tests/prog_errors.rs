@@ -342,6 +342,25 @@ fn endless_messages_run_out_of_steps() {
     }
 }
 
+/// Messages whose datagram's time is over end with BUDGET before their steps do, unless they have had an effect.
+#[test]
+fn long_datagrams_run_out_of_time() {
+    let puppet = handler("puppet");
+    for mut stage in stages("puppet") {
+        stage.bench.time_budget_ns = 0;
+        stage.load(FUNCTION, 2, &puppet);
+        let what = stage.bench.name();
+        for (order, runs_on) in [(Order::read(0, 0, 8), false), (Order::faa(0, 0, 1), true)] {
+            stage.fresh_session();
+            let message = |slot| Message { slot, sequence: 1, ..Message::new(1, &strings_for_ever(order), 8) };
+            let (_, reply) = stage.judge(&Stage::request((0..32).map(message).collect()), &what);
+            assert!(reply.answers.iter().all(|answer| answer.status == Status::Budget as u16), "{what}");
+            let whole = reply.answers.iter().filter(|answer| answer.steps == 32).count();
+            assert_eq!(whole, if runs_on { 32 } else { 0 }, "{what}, {order:?}: {:?}", reply.answers);
+        }
+    }
+}
+
 #[test]
 fn replies_fit_their_room_or_fail() {
     for stage in fewer_stages("puppet") {

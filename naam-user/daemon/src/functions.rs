@@ -246,6 +246,7 @@ impl Host {
             hooks: &Hook::ALL,
             log: Log::Off,
             steps_max: STEPS_MAX,
+            time_budget_ns: TIME_BUDGET_NS,
             repeatable: false,
         };
         let work = self.datapath.prepare(&handler);

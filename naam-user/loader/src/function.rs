@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use naam_abi::handler::META_WRITES;
 use naam_abi::limits::{
-    APPS_MAX, CONTINUE_OFFSET, FUNCTIONS_MAX, HANDLERS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, TIME_BUDGET_NS,
-    clock_steps,
+    APPS_MAX, CONTINUE_OFFSET, FUNCTIONS_MAX, HANDLERS_MAX, REGIONS_MAX, SLOT_REPLY_BYTES, STEPS_MAX, clock_steps,
 };
 use naam_abi::tables::{
     APP_TAG, APP_TIMED, PROGRAM_REPEATABLE, PROGRAM_TAG, PROGRAM_TIMED, PROGRAM_WEAKLY_ORDERED, PROGRAM_WRITES,
@@ -46,6 +45,9 @@ pub struct Handler<'a> {
     pub log: Log,
     /// Steps of a visit; [`STEPS_MAX`] but for tests that cut messages.
     pub steps_max: u32,
+    /// Nanoseconds that a datagram's messages may take together; usually
+    /// [`TIME_BUDGET_NS`](naam_abi::limits::TIME_BUDGET_NS).
+    pub time_budget_ns: u64,
     /// For benches: answers stay requests, see `PROGRAM_REPEATABLE`.
     pub repeatable: bool,
 }
@@ -342,7 +344,7 @@ impl Datapath {
             regions: handler.regions.len() as u32,
             reply_max: handler.code.meta.reply_max,
             steps_max: handler.steps_max.min(STEPS_MAX),
-            time_budget_ns: TIME_BUDGET_NS,
+            time_budget_ns: handler.time_budget_ns,
             view_len: handler.code.view.bytes() as u32,
             function: handler.function.into(),
             clock_mask: clock_steps(handler.code.cost) - 1,

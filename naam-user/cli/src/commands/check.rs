@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use naam_abi::limits::{BUILTIN_FUNCTIONS, STEPS_MAX};
+use naam_abi::limits::{BUILTIN_FUNCTIONS, STEPS_MAX, TIME_BUDGET_NS};
 use naam_admission::{Report, admit, explain};
 use naam_loader::datapath::remove_pins;
 use naam_loader::{Datapath, Handler, Hook, LoaderError, Options};
@@ -154,6 +154,7 @@ fn ask_kernel(bytes: &[u8], log: bool) -> anyhow::Result<KernelReport> {
         hooks: &Hook::ALL,
         log: if log { Log::Trace } else { Log::Stats },
         steps_max: STEPS_MAX,
+        time_budget_ns: TIME_BUDGET_NS,
         repeatable: false,
     };
     let loaded = match datapath.load(&handler) {
