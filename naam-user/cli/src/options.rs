@@ -136,7 +136,7 @@ mod tests {
             ("naam bench ycsb --per-datagram 33", "33"),
             ("naam bench ycsb --value-bytes 1001", "1001"),
             ("naam bench cell --site here", "possible values: host, client, auto"),
-            ("naam cell scan --after", "[FROM]"),
+            ("naam cell scan --after", "<FROM>"),
             ("naam cell scan --limit 0", "0 is not in"),
             ("naam cell get a --local --site host", "cannot be used with"),
             ("naam cell put a", "<VALUE>"),
