@@ -17,7 +17,6 @@
     missing_docs,
     unsafe_op_in_unsafe_fn,
     clippy::all,
-    clippy::undocumented_unsafe_blocks,
     reason = "generated"
 )]
 mod bindings {
