@@ -18,6 +18,7 @@ use naam_client::{AsyncClient, Call, CallError, ClientError, FunctionInfo, Optio
 use naam_loader::Hook;
 use naam_tests::bench::SESSION;
 use naam_tests::frame::sign;
+use naam_tests::pieces::Numbers;
 use naam_tests::stage::{SHARD, VALUE, pattern};
 
 /// A message whose budget is used up at home comes to its end here, if that is a reader's; a writer goes home again to
@@ -474,17 +475,4 @@ fn block_on_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
         std::thread::sleep(Duration::from_millis(1));
     }
     ends.into_iter().flatten().collect()
-}
-
-/// A seeded sequence of numbers.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ word >> 31) % bound
-    }
 }
