@@ -44,6 +44,18 @@ struct Naam {
 }
 
 impl Naam {
+    /// One that serves Cell's functions to app `sorted`, in a region without a tree.
+    fn sorted() -> Self {
+        let naam = Self::start();
+        naam.ok(&format!("attach {DEVICE} --hook xdp"));
+        naam.ok("app add sorted");
+        naam.ok("region create sorted tree 16MiB");
+        for name in ["cell_get", "cell_scan"] {
+            naam.ok(&format!("handler load --app sorted --builtin {name}"));
+        }
+        naam
+    }
+
     fn start() -> Self {
         let topology = Topology::builder().build().expect("two namespaces and a veth pair");
         let dir = tempfile::tempdir().unwrap();
@@ -314,13 +326,7 @@ fn failures_have_exit_codes_and_reasons() {
 
 #[test]
 fn a_tree_is_loaded_by_its_owner_and_read_over_the_network() {
-    let naam = Naam::start();
-    naam.ok(&format!("attach {DEVICE} --hook xdp"));
-    naam.ok("app add sorted");
-    naam.ok("region create sorted tree 16MiB");
-    for name in ["cell_get", "cell_scan"] {
-        naam.ok(&format!("handler load --app sorted --builtin {name}"));
-    }
+    let naam = Naam::sorted();
     let reads = naam.json("bench cell --app sorted --records 20000 --seconds 0.5 --warmup 0 --verify");
     assert!(reads["ops_total"].as_u64().unwrap() > 0 && reads["height"].as_u64().unwrap() >= 3, "{reads}");
     assert_eq!((&reads["errors"], &reads["records"]), (&0.into(), &20_000.into()), "{reads}");
@@ -345,13 +351,7 @@ fn a_tree_is_loaded_by_its_owner_and_read_over_the_network() {
 /// A tree in the hands of the owner's commands, read at every site.
 #[test]
 fn a_tree_is_changed_by_hand_and_read_at_every_site() {
-    let naam = Naam::start();
-    naam.ok(&format!("attach {DEVICE} --hook xdp"));
-    naam.ok("app add sorted");
-    naam.ok("region create sorted tree 16MiB");
-    for name in ["cell_get", "cell_scan"] {
-        naam.ok(&format!("handler load --app sorted --builtin {name}"));
-    }
+    let naam = Naam::sorted();
     naam.ok("handler onesided --app sorted");
     for command in ["get a", "get a --local", "scan", "put a b", "delete a", "stats"] {
         let (code, text) = naam.code(&format!("cell {command} --app sorted"));
