@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use naam_abi::handler::Meta;
-use naam_abi::limits::STEPS_MAX;
+use naam_abi::limits::{REPLY_BYTES, STATE_BYTES, STEPS_MAX};
 use naam_abi::tables::{RIGHT_ALL, RIGHT_READ};
 use naam_abi::wire::{self, Kind, MESSAGE_CARRIED, STATUS_NAMES, Status};
 use naam_admission::{Admitted, admit};
@@ -228,6 +228,55 @@ fn whoever_may_only_read_changes_nothing_at_either_site() {
                 "the engine's memory"
             );
         }
+    }
+}
+
+/// More state or a longer reply than its handler has: no step is run, and both sites say the same. At the limit it goes on.
+#[test]
+fn what_is_longer_than_its_handler_allows_ends_alike() {
+    let codes: Vec<_> = HANDLERS.map(|(_, name)| admit(&objects::read(name)).expect("admitted")).into();
+    for (hook, machine) in [(Hook::Xdp, Machine::Jit), (Hook::Tc, Machine::Interpreter)] {
+        let mut sites = Sites::new(hook, machine, &codes);
+        let raw = [RIGHT_READ, RIGHT_READ, 0, 0, 0, 0, 0, 0];
+        sites.stage.bench.datapath.tables().set_rights(SESSION, [RIGHT_ALL; 8], raw);
+        let mut refused = 0;
+        for (handler, ((number, name), code)) in HANDLERS.iter().zip(&codes).enumerate() {
+            let (state_max, reply_max) = (code.meta.state_len as usize / 8, code.meta.reply_max as usize / 8);
+            for state in [state_max, state_max + 1, STATE_BYTES / 8] {
+                for reply in [reply_max, reply_max + 1, REPLY_BYTES / 8] {
+                    if state > STATE_BYTES / 8 || reply > REPLY_BYTES / 8 {
+                        continue;
+                    }
+                    // It waits for 64 bytes of region 1.
+                    let op = [0, 0, 0, 1 | 64 << 32, 0];
+                    let carried = Carried {
+                        step: 1,
+                        steps: 3,
+                        code: 9,
+                        op,
+                        state: vec![0; state],
+                        reply: Vec::new(),
+                        reply_max: reply as u8,
+                    };
+                    let message = Message { room: REPLY_BYTES, carried: Some(carried), ..Message::new(7, &[0; 8], 0) };
+                    let answer = sites.home(*number, &message);
+                    let there = sites.engine(handler, &message, raw);
+                    let what = format!("{hook}, {name}: {state} words of state, a reply of {reply}");
+                    let longer = state > state_max || reply > reply_max;
+                    if longer {
+                        // No step beyond the three that it says were run.
+                        assert_eq!(there, Some(("too_long", 3, answer.code, vec![])), "{what}");
+                    } else {
+                        assert!(there.is_none_or(|(status, ..)| status != "too_long"), "{what}");
+                    }
+                    assert_eq!(answer.status == Status::TooLong as u16, longer, "{what}");
+                    assert_eq!((answer.steps == 3, answer.reply.is_empty() || !longer), (longer, true), "{what}");
+                    refused += u32::from(longer);
+                }
+            }
+        }
+        assert!(refused > 10, "{hook}: {refused}");
+        assert_eq!(sites.stage.changes(), [], "{hook}");
     }
 }
 

@@ -134,8 +134,7 @@ impl Run {
         self.clear();
         let message = &mut self.arena.message;
         carried.restore(shard, message);
-        self.reply_max = program.meta().reply_max.min(carried.reply_max() as u32);
-        message.reply_max = self.reply_max;
+        self.reply_max = message.reply_max;
         self.total = u32::from(carried.steps());
         let meta = program.meta();
         let fits = carried.state().len() <= meta.state_len as usize && carried.reply_max() <= meta.reply_max as usize;
