@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use naam_client::connect::{Control, Lease};
 use naam_client::site::SiteClient;
-use naam_client::site::verbs::Verbs;
+use naam_client::site::search::Found;
+use naam_client::site::verbs::{self, Connector};
 use naam_client::{Client, Options, SessionInfo};
 use naam_control::protocol::session::RegionRights;
 use naam_control::protocol::{AdminReply, AdminRequest};
@@ -46,7 +47,8 @@ pub struct Connect {
     /// AF_XDP: use the program that `naam xsk attach` has pinned here
     #[arg(long, value_name = "DIR")]
     pins: Option<PathBuf>,
-    /// Where functions that run here read regions: by RDMA, by one-sided functions, or by RDMA where that can be had
+    /// How functions that run here read regions: by RDMA, by one-sided functions, or by RDMA unless READs are found to take
+    /// clearly longer by it
     #[arg(long, default_value = "auto")]
     pub memory: MemoryChoice,
     /// Give a call up after so many milliseconds
@@ -68,7 +70,7 @@ pub enum Way {
 /// How regions are read by functions that run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MemoryChoice {
-    /// RDMA where it can be had, otherwise one-sided functions
+    /// RDMA where it can be had and is not clearly slower, otherwise one-sided functions
     Auto,
     /// RDMA or nothing
     Verbs,
@@ -162,21 +164,32 @@ impl Connect {
             return Ok(());
         }
         let core = site.client().core();
-        match Verbs::connect(control, lease, core.session().host, core.window() as u32, None) {
+        let connector = Connector::new(control, lease, core.session().host, core.window() as u32, None);
+        let is_measured = self.memory == MemoryChoice::Auto;
+        let connected = connector.connect();
+        if connected.is_ok() {
+            let then = if is_measured { Found::Try } else { Found::Take };
+            site.look_for_lost(then, Box::new(move || Ok(Box::new(connector.connect()?))));
+        }
+        match connected {
             Ok(verbs) => {
-                tracing::info!(device = verbs.device(), "READs go by RDMA");
-                site.set_memory(Box::new(verbs));
-                Ok(())
+                tracing::info!(device = verbs.device(), "RDMA is to be had");
+                if is_measured {
+                    site.choose_memory(Box::new(verbs))?;
+                } else {
+                    site.set_memory(Box::new(verbs));
+                }
             }
-            Err(error) if self.memory == MemoryChoice::Verbs => {
-                let cause = Failure::new("read", "regions by RDMA", error);
-                Err(cause.way_out("--memory auto does without").into())
+            Err(error) if is_measured => {
+                tracing::info!(%error, "READs go by one-sided functions");
+                site.do_without(verbs::NAME, error);
             }
             Err(error) => {
-                tracing::info!(%error, "READs go by one-sided functions");
-                Ok(())
+                let cause = Failure::new("read", "regions by RDMA", error);
+                return Err(cause.way_out("--memory auto does without").into());
             }
         }
+        Ok(())
     }
 
     /// The host's address.

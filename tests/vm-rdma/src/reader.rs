@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use naam_client::{
     Call, Client, Options, OwnedReply, Shard,
     connect::{Control, Lease},
-    site::{Placement, SiteClient, verbs::Verbs},
+    site::{Placement, SiteClient, verbs::Connector},
 };
 use naam_control::protocol::session::{RegionRights, Rights};
 use naam_handlers::{
@@ -96,7 +96,7 @@ impl Reader {
             site.learn(&name, &listed.sha256, &bytes)?;
         }
         if way == Way::Verbs {
-            site.set_memory(Box::new(Verbs::connect(&control, &lease, host, 1, None)?));
+            site.set_memory(Box::new(Connector::new(&control, &lease, host, 1, None).connect()?));
         }
         Ok(Self { site, structure, _lease: lease })
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use naam_abi::tables::Site;
 use naam_abi::wire::{STATUS_NAMES, Status};
+use naam_client::site::choice::Choice;
 use naam_client::site::{Placement, SiteClient};
 use naam_client::{Call, CallError, Client, ClientError, Options, OwnedReply, Shard};
 use naam_handlers::mica::hash::hash;
@@ -112,6 +113,9 @@ pub struct Called {
     /// What the READs of functions that run here go by: `verbs` or `onesided`.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<&'static str>,
+    /// Why, if that was found by trying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_choice: Option<Choice>,
     /// READs of regions that were made for it from here.
     reads: u64,
     /// Where the host says that the shard's messages run.
@@ -204,6 +208,7 @@ impl Request {
         if self.site != SiteChoice::Host {
             let stats = site.stats();
             called.memory = Some(site.memory_name());
+            called.memory_choice = site.choice().cloned();
             called.reads = stats.reads + stats.memory_reads;
         }
         Ok(called)
@@ -252,6 +257,7 @@ impl Called {
             hops: reply.hops,
             site: site_name(ran_at),
             memory: None,
+            memory_choice: None,
             reads: 0,
             placement: site_name(placement.site),
             epoch: placement.epoch,
@@ -303,7 +309,8 @@ fn long(called: &Called) -> String {
     let Called { function, shard, steps, hops, site, placement, epoch, lease_ms, rtt_us, total_us, attempts, .. } =
         called;
     let from_slot = if called.from_slot { ", answered from its request slot: it had run before" } else { "" };
-    let reads = called.memory.map_or(String::new(), |memory| format!("\nREADs      {} by {memory}", called.reads));
+    let why = called.memory_choice.as_ref().map_or(String::new(), |choice| format!("; {choice}"));
+    let reads = called.memory.map_or(String::new(), |memory| format!("\nREADs      {} by {memory}{why}", called.reads));
     format!(
         "{}\n\nfunction   {function}, shard {shard}, session {}\nran at     {site} (placed at {placement}, epoch {epoch}, lease {lease_ms} ms){reads}\n\
          steps      {steps}{from_slot}\nhops       {hops}\nround trip {rtt_us:.1} us by {}\n\
@@ -351,6 +358,7 @@ mod tests {
             hops: 1,
             site: "host",
             memory: None,
+            memory_choice: None,
             reads: 0,
             placement: "host",
             epoch: 1,

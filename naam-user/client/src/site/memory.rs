@@ -1,6 +1,7 @@
 //! Memory that stands before the built-in functions: handlers' READs come from there, as far as it reaches.
 
 use super::SiteClient;
+use super::choice::ONESIDED;
 use super::visit::Doing;
 
 /// A way to the memory of the session's regions besides built-in function 0, such as RDMA.
@@ -44,16 +45,16 @@ pub struct Lost {
 
 impl SiteClient {
     /// READs come from `memory` from now on, as far as it reaches, instead of by built-in function 0. If it is lost, and for
-    /// what it does not reach, they come by that function again: no call ends for it. A lost memory is not looked for again
-    /// by the client itself, because connecting waits for the control plane; the application may give it another one.
+    /// what it does not reach, they come by that function again: no call ends for it. A lost memory is looked for again if
+    /// [`look_for_lost`](Self::look_for_lost) says how.
     pub fn set_memory(&mut self, memory: Box<dyn Memory>) {
-        self.forget_memory();
-        self.memory = Some(memory);
+        self.trial = None;
+        self.take_memory(memory, false);
     }
 
     /// What READs come from: the memory's name, or `onesided`.
     pub fn memory_name(&self) -> &'static str {
-        self.memory.as_ref().map_or("onesided", |memory| memory.name())
+        self.memory.as_ref().map_or(ONESIDED, |memory| memory.name())
     }
 
     /// Why the last memory was given up, if one was.
@@ -89,11 +90,12 @@ impl SiteClient {
             self.stats.memory_lost += 1;
             self.lost = Some(lost);
             self.forget_memory();
+            self.look_again();
         }
     }
 
     /// Visits that wait for it ask again, elsewhere.
-    fn forget_memory(&mut self) {
+    pub(super) fn forget_memory(&mut self) {
         self.memory = None;
         for index in 0..self.visits.len() {
             if self.visits[index].doing == Doing::Fetch {

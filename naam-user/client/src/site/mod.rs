@@ -3,7 +3,7 @@
 //! A [`SiteClient`] stands over a [`Client`]. For every call it decides by [`Placement`] where it runs: at the host, as
 //! a request, or here, by the same bytes in `naam-engine`, each READ being a call of built-in function 0 in the same
 //! client, so that packing, retries and leases are the same; or by another [`Memory`], such as RDMA
-//! (`site::verbs`). The host goes on serving whatever it gets, so a placement
+//! (`site::verbs`), where [a trial](SiteClient::try_memory) shows that it is not slower. The host goes on serving whatever it gets, so a placement
 //! that changes under load loses and repeats nothing: a call runs at one site from its beginning to its end.
 //!
 //! Here run functions whose handler was learned ([`SiteClient::learn`]): bytes whose hash the daemon's list names, admitted
@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+pub mod choice;
 mod drive;
 mod lacking;
 mod learn;
@@ -33,7 +34,9 @@ mod learned;
 pub mod memory;
 mod pushed;
 mod read;
+pub mod search;
 mod stats;
+mod trial;
 #[cfg(feature = "verbs")]
 pub mod verbs;
 mod visit;
@@ -53,11 +56,14 @@ use crate::client::{Client, ClientError, OwnedReply, now};
 use crate::core::{Call, Completion, Function, Reply};
 use crate::error::{CallError, SubmitError};
 
+use choice::Choice;
 use lacking::Lacking;
 pub use learn::LearnError;
 use learned::{Learned, note_serving};
 use memory::{Lost, Memory};
+use search::Search;
 pub use stats::SiteStats;
+use trial::Trial;
 use visit::{Doing, Visit};
 
 /// Where a shard's calls run.
@@ -115,6 +121,8 @@ enum Owner {
     Home(u32),
     /// A READ of the call that runs here.
     Read(u32),
+    /// A READ of a memory's trial.
+    Trial,
 }
 
 /// See the [module](self).
@@ -144,6 +152,9 @@ pub struct SiteClient {
     /// Where READs come from before built-in function 0.
     memory: Option<Box<dyn Memory>>,
     lost: Option<Lost>,
+    trial: Option<Box<Trial>>,
+    choice: Option<Choice>,
+    search: Option<Search>,
     stats: SiteStats,
 }
 
@@ -182,6 +193,9 @@ impl SiteClient {
             unsent: false,
             memory: None,
             lost: None,
+            trial: None,
+            choice: None,
+            search: None,
             stats: SiteStats::default(),
             client,
         }
@@ -303,7 +317,7 @@ impl SiteClient {
         self.wake();
         let mut ended = self.drive(&mut done);
         self.unsent = false;
-        let Self { client, visits, owners, programs, ready, stats, free, .. } = self;
+        let Self { client, visits, owners, programs, ready, stats, free, trial, .. } = self;
         client.poll(|Completion { ticket, outcome, serving }| {
             match std::mem::replace(&mut owners[ticket.index()], Owner::Nobody) {
                 Owner::Home(index) => {
@@ -321,12 +335,19 @@ impl SiteClient {
                     visits[index as usize].take(outcome, stats);
                     ready.push_back(index);
                 }
+                Owner::Trial => {
+                    if let Some(trial) = trial {
+                        trial.take(ticket.index(), outcome);
+                    }
+                }
                 Owner::Nobody => {}
             }
         })?;
         self.take_back();
         self.wake();
         self.poll_memory();
+        self.take_found();
+        self.go_on_with_trial();
         ended += self.drive(&mut done);
         ended += self.expire(&mut done);
         self.wake();
@@ -353,6 +374,7 @@ impl SiteClient {
         });
         self.lacking = Lacking::default();
         self.ready.clear();
+        (self.trial, self.search) = (None, None);
         for index in 0..self.visits.len() as u32 {
             if self.visits[index as usize].doing != Doing::Nothing {
                 self.end(index, Site::Client, Err(CallError::Closed { may_have_run: false }), &mut done);
@@ -365,11 +387,15 @@ impl SiteClient {
     /// # Errors
     /// As [`Client::wait`].
     pub fn wait(&mut self, limit: Duration) -> Result<(), TransportError> {
-        if self.memory.as_ref().is_some_and(|memory| memory.in_flight() > 0) {
+        let trial = self.trial.as_deref();
+        if self.memory.as_ref().is_some_and(|memory| memory.in_flight() > 0)
+            || trial.is_some_and(Trial::waits_for_memory)
+        {
             // What a device brings comes sooner than a sleep would end.
             std::thread::yield_now();
             return Ok(());
         }
+        let limit = trial.map_or(limit, |trial| limit.min(trial.left()));
         if self.ready.is_empty() { self.client.wait(self.lacking.bound(limit)) } else { Ok(()) }
     }
 

@@ -37,6 +37,10 @@ pub struct SiteStats {
     pub memory_lost: u64,
     /// READs on their way then, which were asked for again.
     pub memory_again: u64,
+    /// Memories that were found again after a loss, and taken.
+    pub memory_found: u64,
+    /// Times that a memory was tried beside one-sided functions; their READs are counted nowhere.
+    pub memory_trials: u64,
     /// READs whose answer was no READ's: the call went home.
     pub strange_reads: u64,
     /// Handler objects that were not what the daemon lists, or not admitted.
@@ -61,6 +65,8 @@ impl SiteStats {
         self.memory_reads += other.memory_reads;
         self.memory_lost += other.memory_lost;
         self.memory_again += other.memory_again;
+        self.memory_found += other.memory_found;
+        self.memory_trials += other.memory_trials;
         self.strange_reads += other.strange_reads;
         self.refused_objects += other.refused_objects;
     }

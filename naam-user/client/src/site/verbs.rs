@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use naam_abi::limits::{REGIONS_MAX, VIEW_LARGE};
 use naam_control::ClientError;
 use naam_control::protocol::rdma::{RdmaEndpoint, RdmaGrant};
+use naam_control::protocol::session::SessionGrant;
 use naam_verbs::{
     Access, Buffer, Connected, Device, Domain, Endpoint, Gid, MemoryRegion, QueuePair, RemoteMemory, WorkId,
 };
@@ -23,7 +24,8 @@ use naam_verbs::{
 use super::memory::{Lost, Memory};
 use crate::connect::{Control, Lease};
 
-const NAME: &str = "verbs";
+/// Its name as a [`Memory`].
+pub const NAME: &str = "verbs";
 /// Longest READ of a handler.
 const READ_BYTES_MAX: usize = VIEW_LARGE;
 /// Longest time without any READ that arrives, while some are on their way. Devices retry for longer; calls cannot wait for that.
@@ -79,20 +81,30 @@ struct Flying {
     place: u32,
 }
 
-impl Verbs {
-    /// Connects a queue pair of the session with home: by the device of this name, or by the one that has the address that
-    /// home sees. `reads` are on their way at most: as many as calls, for each waits for one at a time. Waits for the control
-    /// plane. A queue pair that the session had before is gone.
+/// What it takes to connect a queue pair of a session, again and again.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    control: Control,
+    grant: SessionGrant,
+    host: IpAddr,
+    reads: u32,
+    device: Option<String>,
+}
+
+impl Connector {
+    /// Queue pairs of the session with home: by the device of this name, or by the one that has the address that home sees.
+    /// `reads` are on their way at most: as many as calls, for each waits for one at a time.
+    pub fn new(control: &Control, lease: &Lease, host: IpAddr, reads: u32, device: Option<&str>) -> Self {
+        let (control, grant) = (control.clone(), lease.grant().clone());
+        Self { control, grant, host, reads, device: device.map(str::to_owned) }
+    }
+
+    /// Connects one. Waits for the control plane. A queue pair that the session had before is gone.
     ///
     /// # Errors
     /// Without rdma-core or a device, or when the daemon refuses: it has no device, or the session no raw right.
-    pub fn connect(
-        control: &Control,
-        lease: &Lease,
-        host: IpAddr,
-        reads: u32,
-        device: Option<&str>,
-    ) -> Result<Self, VerbsError> {
+    pub fn connect(&self) -> Result<Verbs, VerbsError> {
+        let &Self { ref control, ref grant, host, reads, ref device } = self;
         let local = |source| VerbsError::Local { address: host.to_string(), source };
         // Over TCP home compares with where the request comes from.
         let target = match control {
@@ -114,13 +126,12 @@ impl Verbs {
         let registered = MemoryRegion::register(&domain, Arc::clone(&buffer) as _, Access::default())?;
         let Endpoint { qpn, psn, gid, lid, mtu } = pair.endpoint().clone();
         let ours = RdmaEndpoint { qpn, psn, gid, lid, mtu };
-        let RdmaGrant { endpoint, regions: granted } = control.connect()?.connect_rdma(lease.grant().key, ours)?;
+        let RdmaGrant { endpoint, regions: granted } = control.connect()?.connect_rdma(grant.key, ours)?;
         let RdmaEndpoint { qpn, psn, gid, lid, mtu } = endpoint;
         let pair = pair.connect(&Endpoint { qpn, psn, gid, lid, mtu })?;
         let mut regions = [None; REGIONS_MAX];
         for granted in granted.into_iter().filter(|granted| granted.rights.read) {
-            let known =
-                lease.grant().regions.iter().find(|region| region.index == granted.index && region.value_len > 0);
+            let known = grant.regions.iter().find(|region| region.index == granted.index && region.value_len > 0);
             if let (Some(known), Some(region)) = (known, regions.get_mut(usize::from(granted.index))) {
                 let memory = RemoteMemory { address: granted.address, bytes: granted.bytes, rkey: granted.rkey };
                 *region = Some(Reachable { memory, value_len: known.value_len });
@@ -128,9 +139,11 @@ impl Verbs {
         }
         let (flying, free) = (VecDeque::with_capacity(reads as usize), (0..reads).collect());
         let (heard, device) = (Instant::now(), device.name().to_owned());
-        Ok(Self { pair, registered, buffer, regions, flying, free, heard, device })
+        Ok(Verbs { pair, registered, buffer, regions, flying, free, heard, device })
     }
+}
 
+impl Verbs {
     /// The device here.
     pub fn device(&self) -> &str {
         &self.device

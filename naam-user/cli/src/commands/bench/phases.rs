@@ -233,7 +233,7 @@ impl<'a> Bench<'a> {
         self.lock().transport(client.transport_name(), &reason);
         let control = connect.control(self.global);
         let site = site::over(client, &lease, (connect, &control), &["mica_get"], self.ycsb.site)?;
-        self.lock().memory = site.memory_name();
+        self.lock().memory(&site);
         let clients = self.clients.clone();
         let report = move |totals: Totals| clients.lock().unwrap_or_else(PoisonError::into_inner).add(&totals);
         Ok(StoreTarget::new(site, lease, plan, Box::new(report)))

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use naam_client::site::SiteStats;
+use naam_client::site::choice::Choice;
+use naam_client::site::{SiteClient, SiteStats};
 use naam_loadgen::report::Summary;
 use naam_loadgen::runner::RunResult;
 use naam_loadgen::target::Failure as OpFailure;
@@ -104,9 +105,12 @@ pub struct Clients {
     pub timeouts: u64,
     /// Datagrams received that were dropped: wrong tag, malformed, of others.
     pub strange: u64,
-    /// What READs of operations that run here go by: `verbs` or `onesided`.
+    /// What READs of operations that run here go by: `verbs`, `onesided`, or `mixed` if clients differ.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub memory: &'static str,
+    /// What came of trying RDMA beside one-sided functions, by client.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memory_choices: Vec<Choice>,
     /// Operations and steps by site, unless all were meant for the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_site: Option<SiteStats>,
@@ -118,6 +122,13 @@ impl Clients {
         if self.transport.is_empty() {
             (self.transport, self.transport_reason) = (name.to_owned(), reason.to_owned());
         }
+    }
+
+    /// Notes how a client reads regions.
+    pub fn memory(&mut self, site: &SiteClient) {
+        let name = site.memory_name();
+        self.memory = if self.memory.is_empty() || self.memory == name { name } else { "mixed" };
+        self.memory_choices.extend(site.choice().cloned());
     }
 
     /// Adds a client's totals.
@@ -171,6 +182,9 @@ pub fn text(report: &Report) -> String {
     );
     if !report.clients.memory.is_empty() {
         let _ = write!(text, "; READs from here by {}", report.clients.memory);
+    }
+    for choice in &report.clients.memory_choices {
+        let _ = write!(text, "\n{choice}");
     }
     text
 }

@@ -1,7 +1,8 @@
-//! `naam doctor`: what this machine lacks, and how to mend it.
+//! `naam doctor`: what this machine lacks, and how to mend it; with `--app`, how its functions would read regions from here.
 
 pub mod interface;
 mod kernel;
+mod memory;
 mod process;
 
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +14,7 @@ use naam_control::protocol::inspect::{Finding, Verdict};
 use naam_control::protocol::{AdminReply, AdminRequest};
 use naam_control::{ClientError, ControlClient};
 
+use crate::client::Connect;
 use crate::failure;
 use crate::options::Global;
 use crate::output::Output;
@@ -22,6 +24,8 @@ pub struct Doctor {
     /// Look at these interfaces too
     #[arg(value_name = "INTERFACE")]
     interfaces: Vec<String>,
+    #[command(flatten)]
+    connect: Connect,
 }
 
 impl Doctor {
@@ -32,6 +36,7 @@ impl Doctor {
             findings.extend(interface::findings(name));
         }
         findings.extend(ask_daemon(global));
+        findings.extend(memory::finding(&self.connect, global));
         output.show(&findings, |findings| text(findings))?;
         let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
         if bad { Err(failure::Verdict::Bad.into()) } else { Ok(()) }

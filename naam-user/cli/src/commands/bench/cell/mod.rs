@@ -197,6 +197,7 @@ impl Cell {
         counted.lock().unwrap_or_else(PoisonError::into_inner).clients.transport(client.transport_name(), &reason);
         let way = (&self.connect, &self.connect.control(global));
         let site = site::over(client, &lease, way, &["cell_get", "cell_scan"], self.site)?;
+        counted.lock().unwrap_or_else(PoisonError::into_inner).clients.memory(&site);
         let report = move |Totals { base, scanned }: Totals| {
             let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
             counted.clients.add(&base);
