@@ -2,15 +2,18 @@
 
 use std::{path::Path, time::Duration};
 
-use naam_vm::Error;
+use naam_vm::{Error, Options, Places, Shared, Topology};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// For tests that leave the machine alive.
+static MACHINE: Shared = Shared::new("single", "rm -rf /tmp/*");
 
 /// ```text
 ///   cargo test ─ agent ─ host
 /// ```
 #[test]
 fn commands_and_files_come_back_whole() {
-    let lab = naam_vm::boot("single");
+    let lab = MACHINE.take();
     let host = lab.machine("host").unwrap();
     assert_eq!(host.sh("uname -r").unwrap().trim(), host.kernel());
 
@@ -36,7 +39,7 @@ fn commands_and_files_come_back_whole() {
 
 #[test]
 fn what_takes_too_long_is_killed_with_its_children() {
-    let lab = naam_vm::boot("single");
+    let lab = MACHINE.take();
     let host = lab.machine("host").unwrap();
     let error = host.sh_within("sleep 1001 & sleep 1002", Duration::from_secs(2)).unwrap_err();
     assert!(error.to_string().contains("killed at its time limit"), "{error}");
@@ -70,7 +73,8 @@ fn a_machine_that_goes_away_without_a_word_is_a_failure() {
 
 #[test]
 fn a_machine_that_hangs_is_told_and_killed() {
-    let lab = naam_vm::boot("single");
+    let options = Options { grace: Some(Duration::from_secs(2)), ..Options::default() };
+    let lab = Topology::load(&Places::locate(), "single").unwrap().boot(&options).unwrap();
     let host = lab.machine("host").unwrap();
     let qemu = only_child();
     kill_process(qemu, Signal::STOP).unwrap();

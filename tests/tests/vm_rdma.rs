@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use naam_vm::{Lab, Machine, Output, Running};
+use naam_vm::{Lab, Lease, Machine, Output, Running, Shared};
 use serde_json::Value;
 
 const CALL_TIME: Duration = Duration::from_secs(90);
@@ -18,9 +18,15 @@ const SERVE: &str = "naam -v serve --interface eth0 --hook xdp --rdma rxe0";
 /// A device in software.
 const ADD: &str = "rdma link add rxe0 type rxe netdev eth0";
 
+/// A daemon that is killed leaves its functions serving.
+const RESET: &str = "naam detach eth0 2>/dev/null; rdma link delete rxe0 2>/dev/null; \
+                     rm -rf /sys/fs/bpf/naam /run/naam /tmp/*";
+
+static MACHINES: Shared = Shared::new("rdma", RESET);
+
 /// Two machines with a device each, the daemon serving by that of the host.
-fn boot() -> Lab {
-    let lab = naam_vm::boot("rdma");
+fn boot() -> Lease<'static> {
+    let lab = MACHINES.take();
     for machine in lab.machines() {
         machine.sh(ADD).unwrap();
     }
@@ -144,6 +150,7 @@ fn a_session_reaches_what_it_may_and_nothing_else() {
     // Another machine's address is no place to send to.
     client(&lab).sh("ip addr add 10.77.0.9/24 dev eth0").unwrap();
     refused(&lab, "--from 10.77.0.9 read numbers=read 0 1", "it comes from 10.77.0.1");
+    client(&lab).sh("ip addr del 10.77.0.9/24 dev eth0").unwrap();
     assert_eq!(words(&lab, "", 0, 1), [7]);
     assert_eq!(client(&lab).sh("cat /tmp/keep").unwrap().trim(), "reading");
     let status = rdma(&lab);
@@ -200,7 +207,7 @@ fn a_device_that_goes_away_takes_nothing_else_along() {
 
 #[test]
 fn memory_beyond_the_limit_is_refused_with_the_cure() {
-    let lab = naam_vm::boot("rdma");
+    let lab = MACHINES.take();
     for machine in lab.machines() {
         machine.sh(ADD).unwrap();
     }
@@ -215,7 +222,7 @@ fn memory_beyond_the_limit_is_refused_with_the_cure() {
 
 #[test]
 fn what_is_not_there_is_told_with_the_cure() {
-    let lab = naam_vm::boot("rdma");
+    let lab = MACHINES.take();
     let fails = |device: &str, cure: &str| {
         let line = format!("naam serve --interface eth0 --rdma {device}");
         let output = host(&lab).run("sh", &["-c", &line], CALL_TIME).unwrap();
@@ -229,11 +236,13 @@ fn what_is_not_there_is_told_with_the_cure() {
     fails("rxe0:x", "rxe0:1:1");
     host(&lab).sh("ip link set eth0 down").unwrap();
     fails("rxe0", "bring its interface up");
-    host(&lab).sh("mv /usr/lib/x86_64-linux-gnu/libibverbs.so.1 /tmp").unwrap();
+    host(&lab).sh("mv /usr/lib/*-linux-gnu/libibverbs.so.1 /tmp").unwrap();
     fails("rxe0", "libibverbs1");
     // Nothing was begun, and nothing but RDMA needs it.
     host(&lab).sh("ls /sys/fs/bpf/naam/host 2>/dev/null && exit 1; ip link set eth0 up").unwrap();
     host(&lab).serve("naam serve --interface eth0", "naam status").unwrap().leave();
     add(&lab, 4096, 7);
+    // An interface that was down has lost its addresses of IPv6.
+    host(&lab).sh("mv /tmp/libibverbs.so.1 /usr/lib/*-linux-gnu/; ip addr add fd77::2/64 dev eth0").unwrap();
     lab.finish().unwrap();
 }

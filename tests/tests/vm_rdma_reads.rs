@@ -9,7 +9,7 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use naam_client::site::choice::FACTOR;
-use naam_vm::{Lab, Machine, Output, Places};
+use naam_vm::{Lab, Lease, Machine, Output, Places, Shared};
 use serde_json::Value;
 
 const CALL_TIME: Duration = Duration::from_secs(120);
@@ -19,9 +19,15 @@ const CONTROL: &str = "NAAM_CONTROL=10.77.0.2:7626";
 /// Packets that the client's device has received.
 const PACKETS: &str = "/sys/class/infiniband/rxe0/ports/1/hw_counters/rcvd_pkts";
 
+/// A daemon that is killed leaves its functions serving.
+const RESET: &str = "naam detach eth0 2>/dev/null; rdma link delete rxe0 2>/dev/null; \
+                     rm -rf /sys/fs/bpf/naam /run/naam /tmp/*";
+
+static MACHINES: Shared = Shared::new("rdma", RESET);
+
 /// Two machines with a device each; a daemon with this configuration.
-fn boot(config: &str) -> Lab {
-    let lab = naam_vm::boot("rdma");
+fn boot(config: &str) -> Lease<'static> {
+    let lab = MACHINES.take();
     for machine in lab.machines() {
         machine.sh(ADD).unwrap();
     }
@@ -31,7 +37,7 @@ fn boot(config: &str) -> Lab {
 }
 
 /// The same with a store and a tree; nothing if the kernel does not take their functions.
-fn boot_store(test: &str) -> Option<Lab> {
+fn boot_store(test: &str) -> Option<Lease<'static>> {
     let (name, kernel) = naam_vm::host_kernel("rdma");
     if !kernel.refuses.is_empty() {
         println!(

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             eprint!("{text}");
         }
     }
-    // Only a kernel that refuses brings us back; the panic that follows our end is seen by the host.
+    // Only a kernel that refuses brings us back; the panic that follows our end stands on the console, where the host looks.
     _ = reboot(RebootCommand::PowerOff);
     ExitCode::FAILURE
 }

@@ -3,20 +3,28 @@
 use std::{
     collections::BTreeMap,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use naam_vm_agent::{End, Event, Stream};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
 
 use crate::serve::Host;
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin";
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How long the last output of a program that has ended is waited for: a child that has left its group may hold it open.
+const OUTPUT_TIME: Duration = Duration::from_secs(2);
 
 /// The programs that run, by request.
 #[derive(Clone, Default)]
@@ -38,16 +46,23 @@ impl Programs {
         let stderr = child.stderr.take().context("standard error was not captured")?;
         let group = Pid::from_child(&child);
         self.groups().insert(id, group);
-        let copies = [copy(host.clone(), id, Stream::Stdout, stdout), copy(host.clone(), id, Stream::Stderr, stderr)];
+        // Nothing is sent; it is closed when both copies are done.
+        let (copying, copied) = mpsc::channel::<()>();
+        copy(host.clone(), id, Stream::Stdout, stdout, copying.clone());
+        copy(host.clone(), id, Stream::Stderr, stderr, copying);
         let (programs, host) = (self.clone(), host.clone());
         thread::spawn(move || {
-            let end = wait(&mut child, group, Duration::from_millis(time_limit_ms));
+            let over = wait(group, Duration::from_millis(time_limit_ms));
             programs.groups().remove(&id);
-            // Children that it left hold its output open; they go with it.
+            // Children that it left go with it, before its number can be another's.
             _ = kill_process_group(group, Signal::KILL);
-            for copy in copies {
-                _ = copy.join();
-            }
+            // Nobody else waits for our children; should the kernel say so, the program is gone.
+            let end = match child.wait() {
+                Ok(_) if over => End::TimeLimit,
+                Ok(status) => status.code().map_or_else(|| End::Signal(status.signal().unwrap_or(0)), End::Code),
+                Err(_) => End::Signal(0),
+            };
+            _ = copied.recv_timeout(OUTPUT_TIME);
             // Without the host there is no one to tell.
             _ = host.send(&Event::Exited { id, end });
         });
@@ -70,30 +85,26 @@ impl Programs {
     }
 }
 
-fn copy(host: Host, id: u64, stream: Stream, source: impl std::io::Read + Send + 'static) -> thread::JoinHandle<()> {
+/// Copies in the background, and drops `copying` when it is done.
+fn copy(host: Host, id: u64, stream: Stream, source: impl std::io::Read + Send + 'static, copying: Sender<()>) {
     thread::spawn(move || {
         // Without the host there is no one to tell.
         _ = host.copy(id, stream, source);
-    })
+        drop(copying);
+    });
 }
 
-fn wait(child: &mut Child, group: Pid, limit: Duration) -> End {
+/// Waits until it has ended, and leaves it to be waited for; says whether its time was over.
+fn wait(pid: Pid, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     let mut over = false;
-    loop {
-        match child.try_wait() {
-            Ok(Some(_)) if over => return End::TimeLimit,
-            Ok(Some(status)) => {
-                return status.code().map_or_else(|| End::Signal(status.signal().unwrap_or(0)), End::Code);
-            }
-            // Nobody else waits for our children; should the kernel say so, the program is gone.
-            Err(_) => return End::Signal(0),
-            Ok(None) => {}
-        }
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while let Ok(None) | Err(Errno::INTR) = waitid(WaitId::Pid(pid), ended) {
         if !over && Instant::now() > deadline {
             over = true;
-            _ = kill_process_group(group, Signal::KILL);
+            _ = kill_process_group(pid, Signal::KILL);
         }
         thread::sleep(POLL_INTERVAL);
     }
+    over
 }

@@ -4,7 +4,12 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Places, describe::Architecture, image::Image, machine::Machine};
+use crate::{
+    Places,
+    describe::Architecture,
+    image::Image,
+    machine::{GRACE, Machine},
+};
 
 /// How long a machine may take to come up under KVM. Where KVM works it takes less than a second; where it only
 /// pretends to, a machine hangs or fails at once.
@@ -73,7 +78,7 @@ fn kept(places: &Places) -> PathBuf {
 
 fn probe(places: &Places, image: &Image) -> Result<(), String> {
     let logs = places.logs("probe");
-    let machine = Machine::start("kvm", image, Accelerator::Kvm, Vec::new(), &logs, false);
+    let machine = Machine::start("kvm", image, Accelerator::Kvm, Vec::new(), &logs, false, GRACE);
     let first_line = |error: crate::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
     machine.and_then(|mut machine| machine.wait_until_ready(PROBE_TIME)).map_err(first_line)
 }

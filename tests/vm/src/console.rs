@@ -23,6 +23,12 @@ pub(crate) fn tail(path: &Path) -> Tail {
     Tail { path: path.to_owned(), panic, lines: lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec() }
 }
 
+/// What a console's file holds of a kernel's complaints. It has all that is a warning or worse.
+pub(crate) fn complaints_of(path: &Path) -> Vec<String> {
+    let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    complaints(&text).into_iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// The lines of a kernel's log that say that something is broken.
 pub(crate) fn complaints(log: &str) -> Vec<&str> {
     let is_complaint = |line: &&str| {
@@ -42,6 +48,11 @@ mod tests {
         let found = complaints(log);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("dev.c") && found[1].contains("NULL"));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        assert!(complaints_of(&path).is_empty());
+        fs::write(&path, "[ 9.0] Kernel panic - not syncing: at the very end\r\n").unwrap();
+        assert_eq!(complaints_of(&path), ["[ 9.0] Kernel panic - not syncing: at the very end"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     accelerator::Choice,
     describe::{Kernel, Start, Vm},
     image::Image,
-    machine::COMMAND_TIME,
+    machine::{COMMAND_TIME, GRACE},
     qemu::Card,
 };
 
@@ -31,10 +31,12 @@ const HOST: &str = "host";
 /// # Panics
 /// When it does not come up: with all that is known about it.
 pub fn boot(topology: &str) -> Lab {
+    try_boot(topology).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(crate) fn try_boot(topology: &str) -> Result<Lab, Error> {
     let kernels = other_kernel().map(|kernel| (HOST.to_owned(), kernel)).into_iter().collect();
-    let topology = Topology::load(&Places::locate(), topology);
-    let lab = topology.and_then(|topology| topology.boot(&Options { kernels, ..Options::default() }));
-    lab.unwrap_or_else(|error| panic!("{error}"))
+    Topology::load(&Places::locate(), topology)?.boot(&Options { kernels, ..Options::default() })
 }
 
 /// The kernel of the machine called `host` in a test's topology: its name in `vm-images/kernels`, and what is known of it.
@@ -66,6 +68,8 @@ pub struct Options {
     pub label: Option<String>,
     /// The machine whose hvc0 is to be our terminal.
     pub shell: Option<String>,
+    /// How much longer than its time limit a command's end is waited for; otherwise 20 s, for emulated machines.
+    pub grace: Option<Duration>,
 }
 
 /// Machines that run, joined as their topology says. They end when this is dropped.
@@ -84,10 +88,10 @@ impl Topology {
     pub fn boot(&self, options: &Options) -> Result<Lab, Error> {
         let mut attempt = 1;
         loop {
-            match self.try_boot(options) {
+            match self.boot_once(options) {
                 // Emulated processors that change code beside each other lose a kernel now and then, or never find each other,
-                // before it has run anything of ours. What happens later counts.
-                Err(error) if error.is_early() && attempt < BOOT_ATTEMPTS => {
+                // before it has run anything of ours. What happens later counts, and what real processors do.
+                Err(error) if error.is_early() && attempt < BOOT_ATTEMPTS && self.is_emulated(options)? => {
                     attempt += 1;
                     eprintln!("warning: booting {} again: {error}", self.name());
                 }
@@ -96,23 +100,20 @@ impl Topology {
         }
     }
 
-    fn try_boot(&self, options: &Options) -> Result<Lab, Error> {
+    fn boot_once(&self, options: &Options) -> Result<Lab, Error> {
         let places = self.places();
-        let mut images = Vec::new();
-        for vm in self.vms() {
-            let kernel = options.kernels.get(&vm.name).unwrap_or(&vm.kernel);
-            images.push(Image::open(places, &Image::name(&vm.role, kernel))?);
-        }
+        let images = self.images(options)?;
         let logs = places.logs(&label(self, options));
         fs::create_dir_all(&logs).map_err(|source| Error::File { action: "create", path: logs.clone(), source })?;
         let mut cards = self.wires()?;
+        let grace = options.grace.unwrap_or(GRACE);
         let mut machines = Vec::new();
         let mut choice = None;
         for (vm, image) in self.vms().iter().zip(&images) {
             let accelerator = Accelerator::choose(places, image);
             let cards = cards.remove(&vm.name).unwrap_or_default();
             let shell = options.shell.as_ref() == Some(&vm.name);
-            machines.push(Machine::start(&vm.name, image, accelerator.accelerator, cards, &logs, shell)?);
+            machines.push(Machine::start(&vm.name, image, accelerator.accelerator, cards, &logs, shell, grace)?);
             choice.get_or_insert(accelerator);
         }
         for (machine, vm) in machines.iter_mut().zip(self.vms()) {
@@ -121,6 +122,16 @@ impl Topology {
         }
         let choice = choice.expect("a topology has a machine: checked when it was read");
         Ok(Lab { topology: self.clone(), machines, choice })
+    }
+
+    fn images(&self, options: &Options) -> Result<Vec<Image>, Error> {
+        let kernel = |vm: &Vm| options.kernels.get(&vm.name).unwrap_or(&vm.kernel).clone();
+        self.vms().iter().map(|vm| Image::open(self.places(), &Image::name(&vm.role, &kernel(vm)))).collect()
+    }
+
+    fn is_emulated(&self, options: &Options) -> Result<bool, Error> {
+        let images = self.images(options)?;
+        Ok(images.iter().any(|image| Accelerator::choose(self.places(), image).accelerator == Accelerator::Tcg))
     }
 
     /// The ends of all wires, by machine, in the order of its cards.

@@ -29,6 +29,7 @@ mod lab;
 mod machine;
 mod places;
 mod qemu;
+mod shared;
 
 pub use self::{
     accelerator::Accelerator,
@@ -37,4 +38,5 @@ pub use self::{
     lab::{Lab, Options, boot, host_kernel},
     machine::{Machine, Output, Running},
     places::Places,
+    shared::{Lease, Shared},
 };

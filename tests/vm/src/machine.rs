@@ -31,7 +31,7 @@ const SERVE_TIME: Duration = Duration::from_secs(300);
 /// How long a service may run that nobody ends.
 const SERVICE_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// How much longer than the agent we wait, for an emulated machine to say how it went.
-const GRACE: Duration = Duration::from_secs(20);
+pub(crate) const GRACE: Duration = Duration::from_secs(20);
 /// How long QEMU may take to end after the machine's side of the port was closed.
 const EXIT_TIME: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -52,6 +52,7 @@ pub struct Machine {
     next_id: AtomicU64,
     console: PathBuf,
     kernel: String,
+    grace: Duration,
 }
 
 /// Where events go, by request.
@@ -113,12 +114,15 @@ impl Machine {
         cards: Vec<Card>,
         logs: &Path,
         shell: bool,
+        grace: Duration,
     ) -> Result<Self, Error> {
         let failed = |action| move |source| Error::Io { vm: name.to_owned(), action, source };
         fs::create_dir_all(logs).map_err(|source| Error::File { action: "create", path: logs.to_owned(), source })?;
         let console = logs.join(format!("{name}.console.log"));
         let messages = logs.join(format!("{name}.qemu.log"));
         let (ours, theirs) = UnixStream::pair().map_err(failed("make the agent's socket"))?;
+        // A machine that stands still takes nothing either.
+        ours.set_write_timeout(Some(COMMAND_TIME)).map_err(failed("limit the time of requests"))?;
         let agent = theirs.into();
         let spec = Spec { name, image, accelerator, cards, agent, console: &console, messages: &messages, shell };
         let qemu = qemu::start(spec)?;
@@ -132,7 +136,7 @@ impl Machine {
         });
         let (qemu, port) = (Mutex::new(qemu), Mutex::new(ours));
         let (name, next_id, kernel) = (name.to_owned(), AtomicU64::new(READY + 1), String::new());
-        Ok(Self { name, qemu, port, routes, ready, next_id, console, kernel })
+        Ok(Self { name, qemu, port, routes, ready, next_id, console, kernel, grace })
     }
 
     /// Waits until the agent says that the machine is up, whole.
@@ -197,7 +201,7 @@ impl Machine {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let (id, events) =
             self.request(Action::Run { program: program.to_owned(), arguments, time_limit_ms }, &line)?;
-        let deadline = Instant::now() + time + GRACE;
+        let deadline = Instant::now() + time + self.grace;
         let (stdout, stderr) = (Vec::new(), Vec::new());
         Ok(Running { machine: self, id, line, events, deadline, time, stdout, stderr, over: false })
     }
@@ -272,11 +276,15 @@ impl Machine {
         Err(Error::Complaint { vm: self.name.clone(), complaints: complaints.join("\n") })
     }
 
-    /// Switches it off and waits for QEMU's end.
+    /// Switches it off and waits for QEMU's end. What the kernel said behind the last look at its log counts too: a panic
+    /// makes QEMU end with success.
     pub(crate) fn power_off(self, time: Duration) -> Result<(), Error> {
         self.request(Action::PowerOff, "switching off")?;
         match self.exit_status(time) {
-            Some(status) if status.success() => Ok(()),
+            Some(status) if status.success() => match console::complaints_of(&self.console) {
+                none if none.is_empty() => Ok(()),
+                complaints => Err(Error::Complaint { vm: self.name.clone(), complaints: complaints.join("\n") }),
+            },
             Some(_) => Err(self.gone("switching off", "QEMU failed".to_owned())),
             None => Err(self.silent("switching off", time)),
         }

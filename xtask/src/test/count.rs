@@ -3,10 +3,12 @@
 //! libtest knows no test that finds at run time that it cannot run here. Ours print `SKIPPED name: reason` and return;
 //! libtest calls that passed. With `--show-output` those lines reach us, and the test is counted as skipped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 /// Numbers of tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Did what they claim.
     pub passed: u64,
@@ -30,12 +32,22 @@ impl std::fmt::Display for Tally {
     }
 }
 
+/// What test programs said.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// In sum.
+    pub tally: Tally,
+    /// Why tests could not run.
+    pub skips: Vec<String>,
+    /// Each test by its name; of several programs with a test of one name, in sum.
+    pub tests: BTreeMap<String, Tally>,
+}
+
 /// Reads the output of `cargo test -- --show-output`, line by line.
 pub struct Counter {
     /// Whether a skip is one that may be.
     is_expected: fn(&str) -> bool,
-    tally: Tally,
-    skips: Vec<String>,
+    counts: Counts,
     section: Section,
     /// Of the test program that is running: tests that said they were skipped.
     skipped_here: BTreeSet<String>,
@@ -61,8 +73,7 @@ impl Counter {
     pub fn new(is_expected: fn(&str) -> bool) -> Self {
         Self {
             is_expected,
-            tally: Tally::default(),
-            skips: Vec::new(),
+            counts: Counts::default(),
             section: Section::default(),
             skipped_here: BTreeSet::new(),
             wrongly_skipped_here: BTreeSet::new(),
@@ -85,6 +96,9 @@ impl Counter {
             "failures:" => self.section = Section::Shown,
             _ => {}
         }
+        if let (Section::Shown, Some((name, verdict))) = (&self.section, parse_verdict(line)) {
+            *self.counts.tests.entry(name.to_owned()).or_default() += verdict;
+        }
         if let (Section::Successes { test }, Some(name)) = (&mut self.section, parse_header(line)) {
             name.clone_into(test);
         }
@@ -95,10 +109,10 @@ impl Counter {
             };
             if (self.is_expected)(skip) {
                 self.skipped_here.insert(test.to_owned());
-                self.skips.push(skip.to_owned());
+                self.counts.skips.push(skip.to_owned());
             } else {
                 self.wrongly_skipped_here.insert(test.to_owned());
-                self.skips.push(format!("{skip} (UNEXPECTED: counted as failed)"));
+                self.counts.skips.push(format!("{skip} (UNEXPECTED: counted as failed)"));
             }
         }
         self.section == Section::Shown
@@ -113,20 +127,26 @@ impl Counter {
     }
 
     /// The sum, given how cargo ended: what broke without a report counts as failed.
-    pub fn finish(mut self, success: bool) -> (Tally, Vec<String>) {
+    pub fn finish(mut self, success: bool) -> Counts {
         // A program that crashed or was killed gives no result.
-        self.tally.failed += self.started.saturating_sub(self.reported);
-        if !success && self.tally.failed == 0 {
-            self.tally.failed = 1;
+        let tally = &mut self.counts.tally;
+        tally.failed += self.started.saturating_sub(self.reported);
+        if !success && tally.failed == 0 {
+            tally.failed = 1;
         }
-        (self.tally, self.skips)
+        self.counts
     }
 
     fn finish_program(&mut self, result: Tally) {
         let wrongly = (self.wrongly_skipped_here.len() as u64).min(result.passed);
         let skipped_here = self.skipped_here.difference(&self.wrongly_skipped_here).count() as u64;
         let skipped_here = skipped_here.min(result.passed - wrongly);
-        self.tally += Tally {
+        for skipped in self.skipped_here.difference(&self.wrongly_skipped_here) {
+            if let Some(test) = self.counts.tests.get_mut(skipped) {
+                *test = Tally { skipped: 1, ..Tally::default() };
+            }
+        }
+        self.counts.tally += Tally {
             passed: result.passed - skipped_here - wrongly,
             failed: result.failed + wrongly,
             skipped: result.skipped + skipped_here,
@@ -155,6 +175,18 @@ fn parse_result(line: &str) -> Option<Tally> {
     Some(tally)
 }
 
+/// `test module::name ... ok`
+fn parse_verdict(line: &str) -> Option<(&str, Tally)> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let mut tally = Tally::default();
+    match verdict {
+        "ok" => tally.passed = 1,
+        "FAILED" => tally.failed = 1,
+        _ => tally.skipped = 1,
+    }
+    Some((name, tally))
+}
+
 /// `---- module::name stdout ----`
 fn parse_header(line: &str) -> Option<&str> {
     line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
@@ -179,7 +211,8 @@ mod tests {
             counter.stderr_line("     Running tests/net_echo.rs (target/debug/deps/net_echo-1)");
         }
         let shown = output.lines().filter(|line| counter.stdout_line(line)).map(|line| format!("{line}\n")).collect();
-        let (tally, skips) = counter.finish(success);
+        let Counts { tally, skips, tests } = counter.finish(success);
+        assert!(tests.values().all(|test| test.passed + test.failed + test.skipped == 1), "{tests:?}");
         (tally, skips, shown)
     }
 
@@ -219,6 +252,12 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 ";
         let (sum, skips, shown) = count(output, 1, true);
         assert_eq!(sum, tally(1, 0, 1));
+        let mut counter = Counter::new(|_| true);
+        for line in output.lines() {
+            counter.stdout_line(line);
+        }
+        let tests = counter.finish(true).tests;
+        assert_eq!(tests, [("echo".to_owned(), tally(1, 0, 0)), ("vlan".to_owned(), tally(0, 0, 1))].into());
         assert_eq!(skips, ["vlan: no VLAN device in this kernel", "vlan: nor its sysctl"]);
         assert!(!shown.contains("chatter") && shown.contains("test echo ... ok") && shown.contains("test result"));
     }

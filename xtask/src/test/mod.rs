@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::{
-    count::{Counter, Tally},
+    count::{Counter, Counts},
     watchdog::{PROGRAM_TIME, PROGRAM_TIME_SOAK, Watchdog},
 };
 use crate::{
@@ -22,13 +22,15 @@ use crate::{
 mod count;
 mod watchdog;
 
+pub use self::count::Tally;
+
 /// Package of the tests that take a kernel and root.
 const TESTS: &str = "naam-tests";
 
 /// What to test.
 #[derive(Args)]
 pub struct Options {
-    /// Only this tier (otherwise all but vm)
+    /// Only this tier
     #[arg(long)]
     tier: Option<Tier>,
     /// Let those tests that can run long do so
@@ -66,32 +68,27 @@ impl Tier {
 /// How a tier went, or a part of one.
 pub struct TierReport {
     name: String,
-    tally: Tally,
-    skips: Vec<String>,
+    counts: Counts,
     took: Duration,
 }
 
 impl TierReport {
     /// Test programs of a tier that cannot run here, each a skip with its name.
-    pub fn skipped(name: &str, programs: &[&str], reason: &str) -> Self {
+    pub fn skipped(name: &str, programs: &[String], reason: &str) -> Self {
         let skips: Vec<_> = programs.iter().map(|program| format!("{program}: {reason}")).collect();
         let tally = Tally { skipped: skips.len() as u64, ..Tally::default() };
-        Self { name: name.to_owned(), tally, skips, took: Duration::ZERO }
+        Self { name: name.to_owned(), counts: Counts { tally, skips, ..Counts::default() }, took: Duration::ZERO }
     }
 
     /// A tier that failed before its first test.
     pub fn failed(name: &str, took: Duration) -> Self {
-        Self { name: name.to_owned(), tally: Tally { failed: 1, ..Tally::default() }, skips: Vec::new(), took }
+        let tally = Tally { failed: 1, ..Tally::default() };
+        Self { name: name.to_owned(), counts: Counts { tally, ..Counts::default() }, took }
     }
 
     /// What its tests said.
-    pub fn tally(&self) -> Tally {
-        self.tally
-    }
-
-    /// What they said of those that could not run.
-    pub fn skips(&self) -> &[String] {
-        &self.skips
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 }
 
@@ -101,8 +98,7 @@ impl TierReport {
 /// When a test failed or none ran, or when set-up or build do not succeed.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let tiers = match options.tier {
-        // Not the tier vm: emulated machines take longer than all the others together.
-        None => vec![Tier::Unit, Tier::Prog, Tier::Net],
+        None => vec![Tier::Unit, Tier::Prog, Tier::Net, Tier::Vm],
         Some(tier) => vec![tier],
     };
     if options.list {
@@ -131,11 +127,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Shows how it went; the last line counts. Ends this program with code 1 if something failed, or none of `tests` ran.
+/// Shows how it went; the last line counts. Ends this program with code 1 if something failed, or none of `tests` passed.
 pub fn conclude(reports: &[TierReport], tests: &[TierReport]) {
     summarize(reports);
-    let failed = reports.iter().any(|report| report.tally.failed > 0);
-    let ran = tests.iter().any(|report| report.tally.passed + report.tally.skipped > 0);
+    let failed = reports.iter().any(|report| report.counts.tally.failed > 0);
+    let ran = tests.iter().any(|report| report.counts.tally.passed > 0);
     // The count is the last thing on standard output; the exit code says the rest.
     if failed || !ran {
         std::process::exit(1);
@@ -155,6 +151,11 @@ fn list(workspace: &Workspace, tiers: &[Tier]) {
             println!("  {target}");
         }
     }
+}
+
+/// The test programs of the tier of virtual machines.
+pub fn vm_programs(workspace: &Workspace) -> Vec<String> {
+    targets(workspace, Tier::Vm).into_iter().map(str::to_owned).collect()
 }
 
 /// Runs test programs of the tier of virtual machines on a machine that has their images, with `kernel` in the machines
@@ -195,12 +196,7 @@ fn run_tier(
         let mut targets = targets(workspace, tier);
         targets.retain(|target| only.is_empty() || only.iter().any(|name| name.as_str() == *target));
         if targets.is_empty() {
-            return Ok(TierReport {
-                name: tier.name().to_owned(),
-                tally: Tally::default(),
-                skips: Vec::new(),
-                took: Duration::ZERO,
-            });
+            return Ok(TierReport { name: tier.name().to_owned(), counts: Counts::default(), took: Duration::ZERO });
         }
         command.args(["-p", TESTS]);
         for target in targets {
@@ -217,8 +213,8 @@ fn run_tier(
     println!("\n== tier {}", tier.name());
     // Machines without KVM are slow.
     let limit = if soak || tier == Tier::Vm { PROGRAM_TIME_SOAK } else { PROGRAM_TIME };
-    let (tally, skips) = run_counted(&mut command, limit, true)?;
-    Ok(TierReport { name: tier.name().to_owned(), tally, skips, took: started.elapsed() })
+    let counts = run_counted(&mut command, limit, true)?;
+    Ok(TierReport { name: tier.name().to_owned(), counts, took: started.elapsed() })
 }
 
 /// Whether a test may say that it cannot run here: what the project does not ask for is missing. Every
@@ -232,7 +228,7 @@ fn is_expected(skip: &str) -> bool {
 }
 
 /// Runs `command`, which is cargo, each of its test programs for `limit`; `show` its lines as they come.
-fn run_counted(command: &mut Command, limit: Duration, show: bool) -> Result<(Tally, Vec<String>)> {
+fn run_counted(command: &mut Command, limit: Duration, show: bool) -> Result<Counts> {
     let line = process::shown(command);
     let mut child = command
         .stdin(Stdio::null())
@@ -315,8 +311,7 @@ fn lint_report(workspace: &Workspace) -> TierReport {
     let failed = outcomes.len() as u64 - passed;
     TierReport {
         name: "lint".to_owned(),
-        tally: Tally { passed, failed, skipped: 0 },
-        skips: Vec::new(),
+        counts: Counts { tally: Tally { passed, failed, skipped: 0 }, ..Counts::default() },
         took: outcomes.iter().map(|check| check.took).sum(),
     }
 }
@@ -331,9 +326,9 @@ fn targets(workspace: &Workspace, tier: Tier) -> Vec<&str> {
 fn summarize(reports: &[TierReport]) {
     println!();
     for report in reports {
-        println!("  {:14} {:42} {:7.1} s", report.name, report.tally.to_string(), report.took.as_secs_f64());
+        println!("  {:14} {:42} {:7.1} s", report.name, report.counts.tally.to_string(), report.took.as_secs_f64());
     }
-    let skips: Vec<_> = reports.iter().flat_map(|report| &report.skips).collect();
+    let skips: Vec<_> = reports.iter().flat_map(|report| &report.counts.skips).collect();
     if !skips.is_empty() {
         println!("\nskipped:");
         for skip in skips {
@@ -342,7 +337,7 @@ fn summarize(reports: &[TierReport]) {
     }
     let mut sum = Tally::default();
     for report in reports {
-        sum += report.tally;
+        sum += report.counts.tally;
     }
     println!("\n{sum}");
 }
@@ -351,9 +346,9 @@ fn summarize(reports: &[TierReport]) {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, limit: Duration) -> (Tally, Vec<String>) {
+    fn shell(script: &str, limit: Duration) -> Tally {
         // Not shown: whoever counts this program's lines would count them as well.
-        run_counted(Command::new("sh").args(["-c", script]), limit, false).expect("a shell")
+        run_counted(Command::new("sh").args(["-c", script]), limit, false).expect("a shell").tally
     }
 
     #[test]
@@ -364,7 +359,7 @@ mod tests {
             "echo '     Running one' >&2; printf 'test slow ... '; (sleep 100; echo never); echo; \
              echo '     Running two' >&2; {good}"
         );
-        let (tally, _) = shell(&script, Duration::from_millis(500));
+        let tally = shell(&script, Duration::from_millis(500));
         assert_eq!(tally, Tally { passed: 2, failed: 1, skipped: 0 });
         assert!(started.elapsed() < Duration::from_secs(30));
     }
@@ -373,7 +368,7 @@ mod tests {
     fn unexpected_skips_fail() {
         let skip = |reason: &str| {
             let result = "test result: ok. 2 passed; 0 failed; 0 ignored";
-            shell(&format!("echo '     Running one' >&2; echo 'SKIPPED a: {reason}'; echo '{result}'"), PROGRAM_TIME).0
+            shell(&format!("echo '     Running one' >&2; echo 'SKIPPED a: {reason}'; echo '{result}'"), PROGRAM_TIME)
         };
         assert_eq!(skip("memcached is not installed"), Tally { passed: 1, failed: 0, skipped: 1 });
         assert_eq!(skip("the probe fell over"), Tally { passed: 1, failed: 1, skipped: 0 });

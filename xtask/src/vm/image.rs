@@ -18,13 +18,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     cpio::Archive,
-    lock::{Lock, Wanted},
+    lock::{self, Lock, Wanted},
     modules::KernelFiles,
-    packages::{Store, hex},
+    packages::{Replaced, Store, hex},
     programs::{self, Programs},
     sysroot::{Part, Sysroot, merged},
+    unobtainable,
 };
-use crate::workspace::Workspace;
+use crate::{process, workspace::Workspace};
 
 /// Raised when images come out otherwise than before for the same content.
 const FORMAT: u32 = 1;
@@ -61,7 +62,12 @@ impl<'a> Builder<'a> {
         if Image::open(self.places, &name).is_ok_and(|image| image.manifest().key == key) {
             return Ok(());
         }
-        let files = KernelFiles::find(&contents.kernel, &kernel.release)?;
+        let files = KernelFiles::find(&contents.kernel, &kernel.release);
+        let files = match files {
+            // Debian has gone on to another series, and this one is nowhere else.
+            Err(error) if contents.is_newer => Err(unobtainable(error, "a kernel of this series")),
+            files => files,
+        }?;
         let initrd = contents.initrd(&role, &files)?;
         let manifest = Manifest {
             architecture: kernel.architecture,
@@ -78,9 +84,21 @@ impl<'a> Builder<'a> {
 
     fn contents(&mut self, role: &Role, kernel: &Kernel) -> Result<Contents> {
         let architecture = kernel.architecture;
+        let mut is_newer = false;
         let mut unpacked = |suite: &str, package: &str| -> Result<Vec<PathBuf>> {
             let wanted = Wanted { suite: suite.to_owned(), architecture, package: package.to_owned() };
-            self.lock.packages(&wanted)?.into_iter().map(|locked| self.store.unpacked(locked)).collect()
+            let locked = self.lock.packages(&wanted)?;
+            let dirs: Result<_> = locked.into_iter().map(|locked| self.store.unpacked(locked)).collect();
+            match dirs {
+                Err(error) if error.is::<Replaced>() => {
+                    // There is nothing else to test with, and apt checks this by the archive's signature.
+                    println!("  note: {}; taken now, for this time", process::explain(&error));
+                    is_newer = true;
+                    let offered = lock::resolve(self.store.archive(suite, architecture)?, &wanted)?;
+                    offered.iter().map(|offered| self.store.unpacked(offered)).collect()
+                }
+                dirs => dirs,
+            }
         };
         let kernel = unpacked(&kernel.suite, &kernel.package)?;
         let mut packages = Vec::new();
@@ -107,7 +125,7 @@ impl<'a> Builder<'a> {
                 take(&part.place, part.file)?;
             }
         }
-        Ok(Contents { architecture, kernel, parts })
+        Ok(Contents { architecture, kernel, parts, is_newer })
     }
 }
 
@@ -117,6 +135,8 @@ struct Contents {
     /// Unpacked packages; their names hold their hashes.
     kernel: Vec<PathBuf>,
     parts: BTreeSet<Part>,
+    /// Some of it is newer than the lock.
+    is_newer: bool,
 }
 
 impl Contents {
@@ -192,9 +212,14 @@ fn write(dir: &Path, kernel: &Path, initrd: &[u8], manifest: &Manifest) -> Resul
         }
         _ => {}
     }
-    // A machine that still runs has read both files already.
-    fs::copy(kernel, dir.join(KERNEL)).with_context(|| format!("cannot copy {}", kernel.display()))?;
-    fs::write(dir.join(INITRD), initrd).with_context(|| format!("cannot write {}", dir.join(INITRD).display()))?;
+    // Under another name first: a machine that starts now reads one file or the other, and none that is half there.
+    let place = |name: &str, write: &dyn Fn(&Path) -> std::io::Result<()>| {
+        let (partial, path) = (dir.join(format!("{name}.partial")), dir.join(name));
+        let placed = write(&partial).and_then(|()| fs::rename(&partial, &path));
+        placed.with_context(|| format!("cannot write {}", path.display()))
+    };
+    place(KERNEL, &|path| fs::copy(kernel, path).map(drop))?;
+    place(INITRD, &|path| fs::write(path, initrd))?;
     let text = serde_json::to_vec_pretty(manifest).context("the manifest is plain data")?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }

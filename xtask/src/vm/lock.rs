@@ -158,8 +158,11 @@ fn wishes(places: &Places) -> Result<BTreeSet<Wanted>> {
     Ok(wishes)
 }
 
-/// The package itself, or for a kernel all packages that it consists of.
-fn resolve(archive: &Archive, wanted: &Wanted) -> Result<Vec<Locked>> {
+/// The package itself, or for a kernel all packages that it consists of, as the archive has them now.
+///
+/// # Errors
+/// When the archive lacks one.
+pub fn resolve(archive: &Archive, wanted: &Wanted) -> Result<Vec<Locked>> {
     let is_part = |name: &str| KERNEL_PARTS.iter().any(|part| name.starts_with(part));
     let mut names = vec![wanted.package.clone()];
     let mut locked = Vec::new();

@@ -3,7 +3,7 @@
 //! `vm-images/` describes kernels, roles and topologies; `naam-vm` boots them. Here are images made: kernel and packages
 //! out of Debian's archive, locked by version and hash, and the programs of this workspace.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
@@ -12,7 +12,7 @@ use naam_vm::{
     describe::{self, Architecture, Kernel},
 };
 
-use crate::{setup, workspace::Workspace};
+use crate::{process, setup, workspace::Workspace};
 
 mod cpio;
 mod image;
@@ -84,6 +84,16 @@ pub struct Unobtainable {
     what: &'static str,
 }
 
+/// What is not for want of a network or of rights: nobody shall take it for a reason to leave tests out.
+const FAULTS: [&str; 7] =
+    ["NO_PUBKEY", "BADSIG", "GPG error", "is not signed", "Could not get lock", "Hash Sum mismatch", "No space left"];
+
+/// An error of fetching or installing `what`, which [cannot be had](Unobtainable) here unless it is a fault.
+fn unobtainable(error: anyhow::Error, what: &'static str) -> anyhow::Error {
+    let text = process::explain(&error);
+    if FAULTS.iter().any(|fault| text.contains(fault)) { error } else { error.context(Unobtainable { what }) }
+}
+
 /// The machine that another kernel is for.
 const HOST: &str = "host";
 
@@ -106,9 +116,20 @@ fn build(workspace: &Workspace, places: &Places, images: &BTreeSet<(String, Stri
         bail!("machines are known for amd64 and arm64 only, and this is {}", std::env::consts::ARCH);
     }
     setup::ensure(workspace)?;
-    setup::ensure_vm(workspace, cross).context(Unobtainable { what: "QEMU" })?;
+    setup::ensure_vm(workspace, cross).map_err(|error| unobtainable(error, "QEMU"))?;
+    let _alone = alone(places)?;
     let mut builder = image::Builder::new(workspace, places)?;
     images.iter().try_for_each(|(role, kernel)| builder.build(role, kernel))
+}
+
+/// Waits until no other build changes what this one does: a lock that is held until the file is closed.
+fn alone(places: &Places) -> Result<fs::File> {
+    let path = places.target().join("build.lock");
+    let locked = fs::create_dir_all(places.target()).and_then(|()| fs::File::create(&path)).and_then(|file| {
+        file.lock()?;
+        Ok(file)
+    });
+    locked.with_context(|| format!("cannot lock {}", path.display()))
 }
 
 fn list(places: &Places) -> Result<()> {
@@ -122,4 +143,28 @@ fn list(places: &Places) -> Result<()> {
     }
     println!("kernels: {}", describe::names(places, "kernels")?.join(", "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_out_of_reach_makes_skips() {
+        let of = |text: &str| unobtainable(anyhow::anyhow!(text.to_owned()), "QEMU");
+        assert!(of("Could not resolve 'mirror.example'").downcast_ref::<Unobtainable>().is_some());
+        assert!(of("E: The repository 'x' is not signed.").downcast_ref::<Unobtainable>().is_none());
+        assert!(of("E: Could not get lock /x").context("more").downcast_ref::<Unobtainable>().is_none());
+    }
+
+    #[test]
+    fn builds_wait_for_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(dir.path(), dir.path());
+        let held = alone(&places).unwrap();
+        let other = fs::File::open(dir.path().join("vm/build.lock")).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(held);
+        other.try_lock().unwrap();
+    }
 }

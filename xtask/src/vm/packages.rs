@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use naam_vm::{Places, describe::Architecture};
 use sha2::{Digest as _, Sha256};
 
-use super::{Unobtainable, lock::Locked};
+use super::{lock::Locked, unobtainable};
 use crate::{
     process,
     setup::{
@@ -54,6 +54,10 @@ impl Archive {
         bail!("no mirror that apt is configured with has {suite} for {architecture:?}\n{}", failures.join("\n"));
     }
 
+    fn has(&self, package: &str, version: &str) -> Result<bool> {
+        Ok(self.apt.versions(package)?.iter().any(|offered| offered == version))
+    }
+
     /// The newest version of a package.
     ///
     /// # Errors
@@ -62,6 +66,15 @@ impl Archive {
         let offers = self.apt.offers(package)?;
         offers.into_iter().next().with_context(|| format!("suite {} has no package {package}", self.suite))
     }
+}
+
+/// Debian has put another version in the place of a locked one.
+#[derive(Debug, thiserror::Error)]
+#[error("{suite} has no {package} {version} any more\ncure: `cargo xtask vm lock` takes the new version")]
+pub struct Replaced {
+    suite: String,
+    package: String,
+    version: String,
 }
 
 /// The packages of a build: fetches those that are not there yet.
@@ -80,7 +93,7 @@ impl<'a> Store<'a> {
     /// The folder with a package's files.
     ///
     /// # Errors
-    /// When it can neither be found nor fetched, or is not what was locked.
+    /// When it can neither be found nor fetched, or is not what was locked. [`Replaced`] is among them.
     pub fn unpacked(&mut self, locked: &Locked) -> Result<PathBuf> {
         // Its hash names it: whatever has that name has that content.
         let dir = self.places.target().join("packages").join(format!("{}-{}", locked.package, &locked.sha256[..16]));
@@ -93,29 +106,39 @@ impl<'a> Store<'a> {
         fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         process::output(Command::new("dpkg-deb").arg("-x").args([&file, &partial]))?;
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-        // A rename: the folder is either absent or whole. Another build may have been faster.
-        if fs::rename(&partial, &dir).is_err() {
-            fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
-        }
+        // A rename: the folder is either absent or whole.
+        fs::rename(&partial, &dir)
+            .with_context(|| format!("cannot rename {} to {}", partial.display(), dir.display()))?;
         Ok(dir)
+    }
+
+    /// An archive, whose lists are fetched when it is first asked for.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn archive(&mut self, suite: &str, architecture: Architecture) -> Result<&Archive> {
+        let key = (suite.to_owned(), architecture);
+        let known = self.archives.iter().position(|(known, _)| *known == key);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let archive = Archive::fetch(self.workspace, self.places, suite, architecture);
+                self.archives.push((key, archive.map_err(|error| unobtainable(error, "Debian's package archive"))?));
+                self.archives.len() - 1
+            }
+        };
+        Ok(&self.archives[index].1)
     }
 
     fn fetch(&mut self, locked: &Locked) -> Result<PathBuf> {
         let Locked { suite, architecture, package, version, .. } = locked;
-        let key = (suite.clone(), *architecture);
-        if !self.archives.iter().any(|(known, _)| *known == key) {
-            let archive = Archive::fetch(self.workspace, self.places, suite, *architecture);
-            let archive = archive.context(Unobtainable { what: "Debian's package archive" })?;
-            self.archives.push((key.clone(), archive));
+        let archive = self.archive(suite, *architecture)?;
+        if !archive.has(package, version)? {
+            let (suite, package, version) = (suite.clone(), package.clone(), version.clone());
+            return Err(Replaced { suite, package, version }.into());
         }
-        let archive = self.archives.iter().find(|(known, _)| *known == key).map(|(_, archive)| archive);
-        let archive = archive.context("the archive was just added")?;
-        archive.apt.download(package, version, &archive.log).with_context(|| {
-            format!(
-                "cannot fetch {package} {version} of {suite}\n\
-                 cure: if Debian has replaced this version, `cargo xtask vm lock` takes the new one"
-            )
-        })
+        let file = archive.apt.download(package, version, &archive.log);
+        file.with_context(|| format!("cannot fetch {package} {version} of {suite}"))
     }
 }
 

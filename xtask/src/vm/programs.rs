@@ -18,6 +18,8 @@ use crate::{
 
 /// The agent: process 1 of every image.
 const AGENT: &str = "naam-vm-agent";
+/// The package of the program that users run.
+const USERS: &str = "naam-cli";
 
 /// Builds programs, each once.
 pub struct Programs<'a> {
@@ -55,9 +57,10 @@ impl<'a> Programs<'a> {
                 programs.has_objects = true;
             }
             if Architecture::native() == Some(architecture) {
-                // The very program that users run.
+                // The very program that users run; and others are chosen along with it, or cargo would build their libraries
+                // once more, with fewer features.
                 let mut command = workspace::cargo();
-                command.args(["build", "--release", "-p", &program.package, "--bin", &program.name]);
+                command.args(["build", "--release", "-p", USERS, "-p", &program.package, "--bin", &program.name]);
                 process::inherit(command.current_dir(programs.workspace.root()))?;
                 Ok(programs.workspace.target().join("release").join(&program.name))
             } else {
@@ -119,7 +122,8 @@ impl<'a> Programs<'a> {
         command.args(["-Z", "build-std=std,panic_unwind"]).env("RUSTC_BOOTSTRAP", "1");
         command.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), &compiler);
         command.env(format!("CC_{target}"), &compiler);
-        command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+        // It is emulated: what takes long there is not this program, and the compiler is not emulated.
+        command.env("CARGO_PROFILE_RELEASE_DEBUG", "0").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         Ok(())
     }
 }

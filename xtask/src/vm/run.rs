@@ -46,7 +46,7 @@ pub fn run(workspace: &Workspace, places: &Places, options: &Options) -> Result<
 
     let started = std::time::Instant::now();
     let kernels = options.kernel.iter().map(|kernel| (HOST.to_owned(), kernel.clone())).collect::<BTreeMap<_, _>>();
-    let boot = naam_vm::Options { kernels, label: Some(format!("run-{}", topology.name())), shell };
+    let boot = naam_vm::Options { kernels, label: Some(format!("run-{}", topology.name())), shell, grace: None };
     let lab = topology.boot(&boot)?;
     let booted = started.elapsed();
     lab.start()?;
@@ -62,8 +62,9 @@ pub fn run(workspace: &Workspace, places: &Places, options: &Options) -> Result<
         Some(command) => show(&lab, &vm, command),
         None => {
             line(format!("a shell in `{vm}`; `exit` ends the machines"));
-            // The console's own shell, with job control.
-            let script = "exec setsid -c sh -i </dev/hvc0 >/dev/hvc0 2>&1";
+            // The console's own shell, with job control. Who leads a group cannot begin a session, and setsid would leave it to a
+            // child that nobody waits for; a background command leads none.
+            let script = "setsid -c sh -i </dev/hvc0 >/dev/hvc0 2>&1 & wait";
             lab.machine(&vm)?.run("sh", &["-c", script], SHELL_TIME).map(drop).map_err(Into::into)
         }
     };

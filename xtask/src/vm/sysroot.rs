@@ -51,6 +51,10 @@ impl Sysroot {
     /// When there is none.
     pub fn find(&self, place: &str) -> Result<PathBuf> {
         let mut place = merged(place);
+        // A program's own words name its libraries: they do not lead out of the packages.
+        if Path::new(&place).components().any(|component| component == Component::ParentDir) {
+            bail!("/{place} is not written out");
+        }
         for _ in 0..LINKS_MAX {
             let Some(file) = self.entry(&place) else { bail!("the packages of the role have no file /{place}") };
             let Ok(target) = fs::read_link(&file) else { return Ok(file) };
@@ -175,6 +179,7 @@ mod tests {
         let part = sysroot.library("libx.so.1").unwrap();
         assert_eq!(part, Part { place: "usr/lib/x86_64-linux-gnu/libx.so.1".to_owned(), file: library });
         assert!(sysroot.find("/bin/none").is_err());
+        assert!(sysroot.find("/bin/../../one").is_err());
         assert!(sysroot.find("/bin/ring").unwrap_err().to_string().contains("ring of links"));
         assert!(sysroot.library("liby.so").unwrap_err().to_string().contains("no library liby.so"));
     }

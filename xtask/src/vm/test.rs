@@ -1,4 +1,4 @@
-//! `cargo xtask vm test`: the tier of tests that takes machines; and the part of it that `cargo xtask test` runs.
+//! `cargo xtask vm test`: the tier of tests that takes machines. `cargo xtask test` runs the same.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -19,83 +19,71 @@ use crate::{
 /// Which tests.
 #[derive(Args)]
 pub struct Options {
-    /// Only these: a program's name such as vm_pair, or a part of a test's
+    /// Only these: a program's name such as vm_kernel, or a part of a test's
     names: Vec<String>,
     /// Give the machines that are called `host` this kernel
     #[arg(long)]
     kernel: Option<String>,
 }
 
-/// Test programs that say something of a kernel, with the topology that each boots.
-const OF_A_KERNEL: [(&str, &str); 3] = [("vm_kernel", "single"), ("vm_pair", "pair"), ("vm_cell", "pair")];
-/// Those that besides say something of the machines and of RDMA.
-const OF_MACHINES: [(&str, &str); 2] = [("vm_machine", "single"), ("vm_rdma", "rdma")];
+/// The test program that says something of a kernel, and the topology that it boots.
+const OF_A_KERNEL: (&str, &str) = ("vm_kernel", "pair");
 
-/// Some test programs with one kernel on the host.
+/// Test programs that run with one kernel on the host, or with those that the topologies name.
 struct Pass {
-    kernel: String,
-    programs: Vec<(&'static str, &'static str)>,
+    kernel: Option<String>,
+    programs: Vec<String>,
+    topologies: Vec<String>,
 }
 
 impl Pass {
-    fn images(&self, places: &Places) -> Result<BTreeSet<(String, String)>> {
+    fn run(&self, workspace: &Workspace, places: &Places) -> Result<TierReport> {
         let mut images = BTreeSet::new();
-        for (_, topology) in &self.programs {
-            images.extend(images_of(&Topology::load(places, topology)?, Some(&self.kernel)));
+        for topology in &self.topologies {
+            images.extend(images_of(&Topology::load(places, topology)?, self.kernel.as_deref()));
         }
-        Ok(images)
+        super::build(workspace, places, &images)?;
+        test::run_vm(workspace, &self.programs, self.kernel.as_deref())
     }
 
-    fn run(&self, workspace: &Workspace, places: &Places) -> Result<TierReport> {
-        super::build(workspace, places, &self.images(places)?)?;
-        let names: Vec<_> = self.programs.iter().map(|(program, _)| (*program).to_owned()).collect();
-        test::run_vm(workspace, &names, Some(&self.kernel))
+    /// Like [`run`](Self::run); but what cannot be had here makes skips of its test programs.
+    fn run_or_skip(&self, workspace: &Workspace, places: &Places) -> Result<TierReport> {
+        let outcome = self.run(workspace, places);
+        let missing = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Unobtainable>());
+        let (Some(missing), Err(error)) = (missing.map(ToString::to_string), &outcome) else { return outcome };
+        println!("\n== tier vm\n{}", process::explain(error));
+        let name = self.kernel.as_ref().map_or_else(|| "vm".to_owned(), |kernel| format!("vm {kernel}"));
+        Ok(TierReport::skipped(&name, &self.programs, &missing))
     }
 }
 
-/// Builds the images and runs the tests; the last line counts them. Without a choice: all tests with the kernels of the
-/// topologies, then those of a kernel on the oldest and the newest one of each architecture.
+/// Builds the images and runs the tests; the last line counts them. Without a choice it is the whole [`tier`].
 ///
 /// # Errors
 /// When an image cannot be built or the tests cannot run. When one fails this program ends.
 pub fn run(workspace: &Workspace, places: &Places, options: &Options) -> Result<()> {
-    let kernel = options.kernel.as_deref();
-    let mut images = BTreeSet::new();
-    for name in describe::names(places, "topologies")? {
-        images.extend(images_of(&Topology::load(places, &name)?, kernel));
-    }
-    super::build(workspace, places, &images)?;
-    let mut reports = vec![test::run_vm(workspace, &options.names, kernel)?];
-    if options.names.is_empty() && kernel.is_none() {
-        for kernel in outermost(&described(places)?) {
-            reports.push(Pass { kernel, programs: OF_A_KERNEL.into() }.run(workspace, places)?);
-        }
-    }
+    let reports = if options.names.is_empty() && options.kernel.is_none() {
+        tier(workspace)
+    } else {
+        let topologies = describe::names(places, "topologies")?;
+        let (kernel, programs) = (options.kernel.clone(), options.names.clone());
+        vec![Pass { kernel, programs, topologies }.run(workspace, places)?]
+    };
     test::conclude(&reports, &reports);
     Ok(())
 }
 
-/// The part that `cargo xtask test` runs: this machine's architecture, its oldest kernel and its newest. Where QEMU or
-/// packages are not to be had, each of its test programs is a skip.
+/// All tests with the kernels of the topologies; and what a kernel does, on this architecture's oldest and newest one and on
+/// the other architecture's oldest. Where QEMU or packages are not to be had, each of the test programs is a skip.
 pub fn tier(workspace: &Workspace) -> Vec<TierReport> {
     let places = Places::new(workspace.root(), workspace.target());
     let started = Instant::now();
     let mut reports = Vec::new();
-    let outcome = passes(&places).and_then(|passes| {
-        for pass in passes {
-            let outcome = pass.run(workspace, &places);
-            let missing = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Unobtainable>());
-            let Some(missing) = missing.map(ToString::to_string) else {
-                reports.push(outcome?);
-                continue;
-            };
-            if let Err(error) = outcome {
-                println!("\n== tier vm, {}\n{}", pass.kernel, process::explain(&error));
-            }
-            let programs: Vec<_> = pass.programs.iter().map(|(program, _)| *program).collect();
-            reports.push(TierReport::skipped(&format!("vm {}", pass.kernel), &programs, &missing));
-        }
-        Ok(())
+    let outcome = passes(workspace, &places).and_then(|passes| {
+        passes.iter().try_for_each(|pass| {
+            reports.push(pass.run_or_skip(workspace, &places)?);
+            Ok(())
+        })
     });
     if let Err(error) = outcome {
         println!("\n== tier vm\n{}", process::explain(&error));
@@ -104,32 +92,36 @@ pub fn tier(workspace: &Workspace) -> Vec<TierReport> {
     reports
 }
 
-fn passes(places: &Places) -> Result<Vec<Pass>> {
-    let mut kernels = described(places)?;
-    kernels.retain(|(_, kernel)| Architecture::native() == Some(kernel.architecture));
-    let mut passes: Vec<_> =
-        outermost(&kernels).into_iter().map(|kernel| Pass { kernel, programs: OF_A_KERNEL.into() }).collect();
-    if let Some(newest) = passes.last_mut() {
-        newest.programs.extend(OF_MACHINES);
-    }
+fn passes(workspace: &Workspace, places: &Places) -> Result<Vec<Pass>> {
+    let (program, topology) = OF_A_KERNEL;
+    let others = test::vm_programs(workspace).into_iter().filter(|name| name != program);
+    let topologies = describe::names(places, "topologies")?;
+    let mut passes = vec![Pass { kernel: None, programs: others.collect(), topologies }];
+    passes.extend(kernels(places)?.into_iter().map(|kernel| Pass {
+        kernel: Some(kernel),
+        programs: vec![program.to_owned()],
+        topologies: vec![topology.to_owned()],
+    }));
     Ok(passes)
+}
+
+/// Those that [`tier`] says something of.
+fn kernels(places: &Places) -> Result<Vec<String>> {
+    let described = described(places)?;
+    let mut names = Vec::new();
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let mut of_it: Vec<_> = described.iter().filter(|(_, kernel)| kernel.architecture == architecture).collect();
+        of_it.sort_by_key(|(_, kernel)| version(&kernel.release));
+        let is_native = Architecture::native() == Some(architecture);
+        let newest = of_it.last().filter(|_| is_native && of_it.len() > 1);
+        names.extend(of_it.first().into_iter().chain(newest).map(|(name, _)| name.clone()));
+    }
+    Ok(names)
 }
 
 fn described(places: &Places) -> Result<Vec<(String, Kernel)>> {
     let names = describe::names(places, "kernels")?;
     names.into_iter().map(|name| Ok((name.clone(), Kernel::load(places, &name)?))).collect()
-}
-
-/// The oldest and the newest kernel of each architecture.
-fn outermost(kernels: &[(String, Kernel)]) -> Vec<String> {
-    let mut names = Vec::new();
-    for architecture in [Architecture::Amd64, Architecture::Arm64] {
-        let mut of_it: Vec<_> = kernels.iter().filter(|(_, kernel)| kernel.architecture == architecture).collect();
-        of_it.sort_by_key(|(_, kernel)| version(&kernel.release));
-        let ends = [of_it.first(), of_it.last().filter(|_| of_it.len() > 1)];
-        names.extend(ends.into_iter().flatten().map(|(name, _)| name.clone()));
-    }
-    names
 }
 
 /// `6.12.` as numbers.
@@ -152,10 +144,9 @@ mod tests {
     fn the_tier_has_the_oldest_and_the_newest_kernel() {
         let workspace = Workspace::locate().expect("a checkout");
         let places = Places::new(workspace.root(), workspace.target());
-        let names = outermost(&described(&places).expect("descriptions"));
-        assert_eq!(names, ["amd64-6.1", "amd64-7.3", "arm64-6.12", "arm64-7.3"]);
-        for pass in passes(&places).expect("passes") {
-            assert!(!pass.images(&places).expect("topologies").is_empty());
-        }
+        let passes = passes(&workspace, &places).expect("descriptions");
+        let kernels: Vec<_> = passes.iter().filter_map(|pass| pass.kernel.as_deref()).collect();
+        assert!(kernels.contains(&"amd64-6.1") && kernels.contains(&"arm64-6.12"), "{kernels:?}");
+        assert!(!passes[0].programs.is_empty());
     }
 }

@@ -5,15 +5,12 @@
 //!   here: Tree::load ── a file ──▶ host: region nodes ◀── cell_get, cell_scan at XDP ◀── wire ── client: naam call
 //! ```
 
-use std::time::Duration;
-
 use naam_cell::{Options, Tree};
 use naam_handler::native::Memory;
 use naam_handlers::cell::{Code, args};
-use naam_vm::Lab;
-use serde_json::Value;
 
-const TIME: Duration = Duration::from_secs(300);
+use crate::pair::Pair;
+
 const REGION_BYTES: usize = 2 << 20;
 const KEYS: u32 = 2000;
 /// Bytes of a word on the wire.
@@ -36,13 +33,11 @@ fn tree() -> Vec<u8> {
 }
 
 /// A call of the client; its reply's bytes.
-fn call(lab: &Lab, function: &str, site: &str, arguments: &[u8]) -> Vec<u8> {
+fn call(pair: &Pair, function: &str, site: &str, arguments: &[u8]) -> Vec<u8> {
     let words = arguments.chunks_exact(WORD).map(|word| u64::from_le_bytes(word.try_into().unwrap()).to_string());
     let words = words.collect::<Vec<_>>().join(" ");
-    let line = format!(
-        "NAAM_CONTROL=10.77.0.2:7626 naam --json call --transport udp --app tree --site {site} {function} --u64 {words}"
-    );
-    let reply: Value = serde_json::from_str(&lab.machine("client").unwrap().sh_within(&line, TIME).unwrap()).unwrap();
+    let line = format!("call --transport udp --app tree --site {site} {function} --u64 {words}");
+    let reply = pair.json("10.77.0.2", &line);
     assert_eq!((&reply["status"], &reply["site"], &reply["code"]), (&"ok".into(), &site.into(), &0.into()), "{reply}");
     let hex = reply["reply_hex"].as_str().unwrap().as_bytes();
     let digits = hex.chunks_exact(2).map(|digits| std::str::from_utf8(digits).unwrap());
@@ -51,32 +46,24 @@ fn call(lab: &Lab, function: &str, site: &str, arguments: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_tree_is_read_at_both_sites() {
-    let (name, kernel) = naam_vm::host_kernel("pair");
-    if let Some(refused) = kernel.refuses.iter().find(|refused| refused.starts_with("cell_")) {
-        println!(
-            "SKIPPED a_tree_is_read_at_both_sites: the verifier of {name} refuses {refused}, as vm-images/kernels says"
-        );
-        return;
-    }
+    let test = "a_tree_is_read_at_both_sites";
+    let Some(pair) = Pair::serving(test, "xdp", &["cell_get", "cell_scan"]) else { return };
     assert_eq!(Code::Ok as u32, 0);
-    let lab = naam_vm::boot("pair");
-    let host = lab.machine("host").unwrap();
-    host.serve("naam -v serve --interface eth0 --hook xdp", "naam status").unwrap().leave();
-    host.put("/tmp/tree", 0o644, &tree()).unwrap();
-    host.sh("naam region load tree nodes /tmp/tree").unwrap();
+    pair.host().put("/tmp/tree", 0o644, &tree()).unwrap();
+    pair.at_host("region load tree nodes /tmp/tree");
     for function in ["load --app tree --builtin cell_get", "load --app tree --builtin cell_scan", "onesided --app tree"]
     {
-        host.sh_within(&format!("naam handler {function}"), TIME).unwrap();
+        pair.at_host(&format!("handler {function}"));
     }
     for site in ["host", "client"] {
         for number in [0, KEYS / 2, KEYS - 1] {
             let mut buffer = [0; args::ARGS_MAX];
-            let found = call(&lab, "cell_get", site, args::get(&mut buffer, key(number).as_bytes()));
+            let found = call(&pair, "cell_get", site, args::get(&mut buffer, key(number).as_bytes()));
             assert!(found.starts_with(value(number).as_bytes()), "{site}: {found:?}");
         }
         // From between two keys on, over the end of a leaf.
         let mut buffer = [0; args::ARGS_MAX];
-        let reply = call(&lab, "cell_scan", site, args::scan(&mut buffer, b"key01000x", 0, 16));
+        let reply = call(&pair, "cell_scan", site, args::scan(&mut buffer, b"key01000x", 0, 16));
         let scanned: Vec<_> = args::Scanned::new(&reply).unwrap().collect();
         assert_eq!(scanned.len(), 16, "{site}");
         for (number, entry) in (1001..).zip(scanned) {
@@ -84,5 +71,5 @@ fn a_tree_is_read_at_both_sites() {
             assert_eq!(entry.value, Some(value(number).as_bytes()), "{site}");
         }
     }
-    lab.finish().unwrap();
+    pair.lab.finish().unwrap();
 }
