@@ -8,27 +8,27 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use naam_vm::{Places, Topology, describe};
+use naam_vm::{Places, describe};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::images_of;
+use super::test::{OF_A_KERNEL, images_for};
 use crate::{
     test::{self, Tally},
     workspace::Workspace,
 };
 
 const PAGE: &str = "kernel-notes/kernels.md";
-/// The test programs that say something of a kernel, and the topology that they boot.
-const PROGRAMS: [(&str, &str); 3] = [("vm_kernel", "pair"), ("vm_rdma", "rdma"), ("vm_rdma_reads", "rdma")];
+/// The test programs that every kernel runs.
+const PROGRAMS: [&str; 3] = [OF_A_KERNEL, "vm_rdma", "vm_rdma_reads"];
 /// Columns of the table: program, how its tests' names begin, title.
 const COLUMNS: [(&str, &str, &str); 8] = [
-    ("vm_kernel", "verifier::", "handlers load"),
-    ("vm_kernel", "calls::round_trips_at_xdp", "MICA at XDP: IPv4, IPv6, AF_XDP"),
-    ("vm_kernel", "calls::round_trips_at_tc", "at TC"),
-    ("vm_kernel", "calls::frames_with_a_vlan_tag", "VLAN"),
-    ("vm_kernel", "calls::the_client_site", "MICA, both sites"),
-    ("vm_kernel", "tree::", "Cell, both sites"),
+    (OF_A_KERNEL, "verifier::", "handlers load"),
+    (OF_A_KERNEL, "calls::round_trips_at_xdp", "MICA at XDP: IPv4, IPv6, AF_XDP"),
+    (OF_A_KERNEL, "calls::round_trips_at_tc", "at TC"),
+    (OF_A_KERNEL, "calls::frames_with_a_vlan_tag", "VLAN"),
+    (OF_A_KERNEL, "calls::the_client_site", "MICA, both sites"),
+    (OF_A_KERNEL, "tree::", "Cell, both sites"),
     ("vm_rdma", "", "regions by RDMA"),
     ("vm_rdma_reads", "", "handlers that read by RDMA"),
 ];
@@ -73,13 +73,9 @@ pub fn run(workspace: &Workspace, places: &Places, kernels: &[String]) -> Result
 
 /// How it went, and the programs that failed.
 fn test_kernel(workspace: &Workspace, places: &Places, name: &str) -> Result<(Record, Vec<String>)> {
-    let mut images = BTreeSet::new();
-    for (_, topology) in PROGRAMS {
-        images.extend(images_of(&Topology::load(places, topology)?, Some(name)));
-    }
-    super::build(workspace, places, &images)?;
+    super::build(workspace, places, &images_for(places, &PROGRAMS.map(str::to_owned), Some(name))?)?;
     let (mut record, mut bad) = (Record::default(), Vec::new());
-    for (program, _) in PROGRAMS {
+    for program in PROGRAMS {
         println!("\n== {name}: {program}");
         let report = test::run_vm(workspace, &[program.to_owned()], Some(name))?;
         let counts = report.counts();

@@ -26,23 +26,26 @@ pub struct Options {
     kernel: Option<String>,
 }
 
-/// The test program that says something of a kernel, and the topology that it boots.
-const OF_A_KERNEL: (&str, &str) = ("vm_kernel", "pair");
+/// The test program that says something of a kernel.
+pub const OF_A_KERNEL: &str = "vm_kernel";
+/// Which topologies test programs boot. One that does not stand here may boot any, so that all are built for it.
+const BOOTED: [(&str, &[&str]); 5] = [
+    (OF_A_KERNEL, &["pair"]),
+    ("vm_arm64", &["arm64", "single"]),
+    ("vm_machine", &["single"]),
+    ("vm_rdma", &["rdma"]),
+    ("vm_rdma_reads", &["rdma"]),
+];
 
 /// Test programs that run with one kernel on the host, or with those that the topologies name.
 struct Pass {
     kernel: Option<String>,
     programs: Vec<String>,
-    topologies: Vec<String>,
 }
 
 impl Pass {
     fn run(&self, workspace: &Workspace, places: &Places) -> Result<TierReport> {
-        let mut images = BTreeSet::new();
-        for topology in &self.topologies {
-            images.extend(images_of(&Topology::load(places, topology)?, self.kernel.as_deref()));
-        }
-        super::build(workspace, places, &images)?;
+        super::build(workspace, places, &images_for(places, &self.programs, self.kernel.as_deref())?)?;
         test::run_vm(workspace, &self.programs, self.kernel.as_deref())
     }
 
@@ -65,9 +68,7 @@ pub fn run(workspace: &Workspace, places: &Places, options: &Options) -> Result<
     let reports = if options.names.is_empty() && options.kernel.is_none() {
         tier(workspace)
     } else {
-        let topologies = describe::names(places, "topologies")?;
-        let (kernel, programs) = (options.kernel.clone(), options.names.clone());
-        vec![Pass { kernel, programs, topologies }.run(workspace, places)?]
+        vec![Pass { kernel: options.kernel.clone(), programs: options.names.clone() }.run(workspace, places)?]
     };
     test::conclude(&reports, &reports);
     Ok(())
@@ -93,16 +94,28 @@ pub fn tier(workspace: &Workspace) -> Vec<TierReport> {
 }
 
 fn passes(workspace: &Workspace, places: &Places) -> Result<Vec<Pass>> {
-    let (program, topology) = OF_A_KERNEL;
-    let others = test::vm_programs(workspace).into_iter().filter(|name| name != program);
-    let topologies = describe::names(places, "topologies")?;
-    let mut passes = vec![Pass { kernel: None, programs: others.collect(), topologies }];
-    passes.extend(kernels(places)?.into_iter().map(|kernel| Pass {
-        kernel: Some(kernel),
-        programs: vec![program.to_owned()],
-        topologies: vec![topology.to_owned()],
-    }));
+    let others = test::vm_programs(workspace).into_iter().filter(|name| name != OF_A_KERNEL);
+    let mut passes = vec![Pass { kernel: None, programs: others.collect() }];
+    let of_a_kernel = |kernel| Pass { kernel: Some(kernel), programs: vec![OF_A_KERNEL.to_owned()] };
+    passes.extend(kernels(places)?.into_iter().map(of_a_kernel));
     Ok(passes)
+}
+
+/// Role and kernel of every machine that these test programs boot, with another kernel on the host if one is named.
+///
+/// # Errors
+/// When a description is not understood.
+pub fn images_for(places: &Places, programs: &[String], kernel: Option<&str>) -> Result<BTreeSet<(String, String)>> {
+    let known = |program: &String| BOOTED.iter().find(|(name, _)| name == program).map(|(_, topologies)| *topologies);
+    let topologies: Vec<_> = match programs.iter().map(known).collect::<Option<Vec<_>>>() {
+        Some(known) if !programs.is_empty() => known.concat().into_iter().map(str::to_owned).collect(),
+        _ => describe::names(places, "topologies")?,
+    };
+    let mut images = BTreeSet::new();
+    for topology in topologies {
+        images.extend(images_of(&Topology::load(places, &topology)?, kernel));
+    }
+    Ok(images)
 }
 
 /// Those that [`tier`] says something of.
@@ -148,5 +161,20 @@ mod tests {
         let kernels: Vec<_> = passes.iter().filter_map(|pass| pass.kernel.as_deref()).collect();
         assert!(kernels.contains(&"amd64-6.1") && kernels.contains(&"arm64-6.12"), "{kernels:?}");
         assert!(!passes[0].programs.is_empty());
+    }
+
+    #[test]
+    fn only_what_is_booted_is_built() {
+        let workspace = Workspace::locate().expect("a checkout");
+        let places = Places::new(workspace.root(), workspace.target());
+        let programs = test::vm_programs(&workspace);
+        assert!(BOOTED.iter().all(|(program, _)| programs.iter().any(|known| known == program)), "{programs:?}");
+        let images = |programs: &[&str]| {
+            let programs: Vec<_> = programs.iter().map(|program| (*program).to_owned()).collect();
+            images_for(&places, &programs, Some("amd64-6.1")).expect("descriptions")
+        };
+        assert_eq!(images(&["vm_machine"]), [("host".to_owned(), "amd64-6.1".to_owned())].into());
+        assert!(images(&["vm_machine", "round_trips"]).len() > 1);
+        assert_eq!(images(&[]), images(&["round_trips"]));
     }
 }
