@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use home::{Home, PERUSE, args, call, first, learn, sum};
-use naam_client::site::choice::{Choice, FACTOR};
+use naam_client::site::choice::{Choice, FACTOR, READS_MIN};
 use naam_client::site::memory::{Lost, Memory};
 use naam_client::site::search::Found;
 use naam_client::site::{Placement, SiteClient};
@@ -85,6 +85,14 @@ fn tried(site: &mut SiteClient, memory: Box<Mirror>) -> Choice {
     choice
 }
 
+/// Home is far away.
+fn slowly() -> home::Fate {
+    Box::new(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        true
+    })
+}
+
 /// READs by the memory and by one-sided functions that a call takes.
 fn counts(site: &mut SiteClient) -> (u64, u64) {
     // A trial may have lasted longer than what was learned.
@@ -99,22 +107,17 @@ fn counts(site: &mut SiteClient) -> (u64, u64) {
 fn the_faster_way_is_taken() {
     let home = Home::new(Hook::Xdp, 32);
     let mut site = home.site(Placement::Client);
-    let fast = tried(&mut site, Mirror::new(&home, 0, u32::MAX));
-    assert_eq!((fast.chosen, fast.reads), ("mirror", [9, 9]), "{fast}");
-    assert_eq!(counts(&mut site), (READS, 0));
-    let slow = tried(&mut site, Mirror::new(&home, 50, u32::MAX));
-    assert_eq!((slow.chosen, slow.reads), ("onesided", [9, 9]), "{slow}");
+    let slow = tried(&mut site, Mirror::new(&home, 40, u32::MAX));
+    assert!(slow.chosen == "onesided" && slow.reads.iter().all(|count| *count >= READS_MIN), "{slow}");
     let (by_memory, onesided) = slow.tried_us.zip(slow.onesided_us).expect("both were measured");
-    assert!(by_memory >= 50e3 && by_memory > onesided * FACTOR, "{slow}");
+    assert!(by_memory >= 40e3 && by_memory > onesided * FACTOR, "{slow}");
     assert_eq!(counts(&mut site), (0, READS));
     // The other way may be the slow one.
-    home.wire().arrives = Some(Box::new(|_| {
-        std::thread::sleep(Duration::from_millis(20));
-        true
-    }));
-    let beside = tried(&mut site, Mirror::new(&home, 1, u32::MAX));
-    assert!(beside.chosen == "mirror" && beside.onesided_us.is_some_and(|us| us >= 20e3), "{beside}");
-    assert_eq!((site.stats().memory_trials, site.stats().memory_lost), (3, 0));
+    home.wire().arrives = Some(slowly());
+    let fast = tried(&mut site, Mirror::new(&home, 0, u32::MAX));
+    assert!(fast.chosen == "mirror" && fast.onesided_us.is_some_and(|us| us >= 20e3), "{fast}");
+    assert_eq!(counts(&mut site), (READS, 0));
+    assert_eq!((site.stats().memory_trials, site.stats().memory_lost), (2, 0));
 }
 
 #[test]
@@ -209,9 +212,21 @@ fn a_lost_memory_is_found_again() {
         assert_eq!((site.memory_name(), site.stats().memory_found), ("onesided", 0));
         assert!(site.stats().reads > before.reads, "{:?}", site.stats());
         allow.send(()).unwrap();
-        match then {
-            Found::Take => go_on(&mut site, "it is found", &|site| site.stats().memory_found == 1),
-            Found::Try => go_on(&mut site, "it is tried", &|site| site.stats().memory_trials == 1),
+        if then == Found::Take {
+            go_on(&mut site, "it is found", &|site| site.stats().memory_found == 1);
+        } else {
+            // No calls, so that one of both ways is clearly faster.
+            if found == "mirror" {
+                home.wire().arrives = Some(slowly());
+            }
+            let end = Instant::now() + WAIT;
+            while site.stats().memory_trials == 0 {
+                assert!(Instant::now() < end, "it is not tried");
+                site.poll(|_| ()).unwrap();
+                site.wait(Duration::from_millis(50)).unwrap();
+            }
+            home.wire().arrives = None;
+            learn(&mut site);
         }
         assert_eq!((site.memory_name(), asked.load(Ordering::SeqCst)), (found, 2), "{then:?}: {:?}", site.choice());
         let (by_memory, onesided) = counts(&mut site);
