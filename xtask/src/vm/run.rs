@@ -62,9 +62,9 @@ pub fn run(workspace: &Workspace, places: &Places, options: &Options) -> Result<
         Some(command) => show(&lab, &vm, command),
         None => {
             line(format!("a shell in `{vm}`; `exit` ends the machines"));
-            // The console's own shell, with job control. Who leads a group cannot begin a session, and setsid would leave it to a
-            // child that nobody waits for; a background command leads none.
-            let script = "setsid -c sh -i </dev/hvc0 >/dev/hvc0 2>&1 & wait";
+            // The console's own shell, with job control. The outer one stays: it leads its group, who leads one cannot begin a
+            // session, and setsid would leave that to a child that nobody waits for.
+            let script = "setsid -c sh -i </dev/hvc0 >/dev/hvc0 2>&1; :";
             lab.machine(&vm)?.run("sh", &["-c", script], SHELL_TIME).map(drop).map_err(Into::into)
         }
     };
