@@ -72,6 +72,12 @@ fn rdma(lab: &Lab) -> Value {
     status["rdma"].clone()
 }
 
+/// KiB that the daemon has pinned, and maps that it has in its memory.
+fn pinned(lab: &Lab) -> String {
+    let script = "cd /proc/$(pidof naam); set -- $(grep VmPin status); echo $2 $(grep -c bpf-map maps)";
+    host(lab).sh(script).unwrap().trim().to_owned()
+}
+
 /// Waits until the daemon says so of its device.
 fn wait_for(lab: &Lab, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + WAIT;
@@ -101,6 +107,7 @@ fn told(lab: &Lab, file: &str, part: &str) -> String {
 #[test]
 fn a_peer_reads_what_handlers_write_and_they_what_it_writes() {
     let lab = boot();
+    let before = pinned(&lab);
     assert_eq!(words(&lab, "", 4096, 4), [0; 4]);
     add(&lab, 4096, 7);
     add(&lab, 4112, 1 << 40);
@@ -113,8 +120,11 @@ fn a_peer_reads_what_handlers_write_and_they_what_it_writes() {
     assert_eq!(words(&lab, "", 4096, 1), [101]);
     // More than one packet.
     assert_eq!(words(&lab, "", 0, 1024).iter().sum::<u64>(), 101 + (1 << 40));
-    let status = wait_for(&lab, "sessions have ended", |status| status["connections"] == 0);
-    assert_eq!((&status["registered_bytes"], &status["connected"]), (&0.into(), &6.into()), "{status}");
+    let status = wait_for(&lab, "sessions have ended, and what they had is deregistered", |status| {
+        status["connections"] == 0 && status["registered_bytes"] == 0
+    });
+    assert_eq!(status["connected"], 6, "{status}");
+    assert_eq!(pinned(&lab), before);
     // Rights were given up before, and suffice.
     let status: Value = serde_json::from_str(&host(&lab).sh("naam --json status").unwrap()).unwrap();
     assert_eq!(status["capabilities"].as_array().map(Vec::len), Some(3), "{status}");
@@ -134,6 +144,10 @@ fn a_session_reaches_what_it_may_and_nothing_else() {
         // READ does not mean WRITE.
         ("write numbers=read 0 1", "remote invalid request error"),
         ("read numbers=write 0 1", "remote invalid request error"),
+        // Nor does a raw right to WRITE, where the owner does not say so.
+        ("write others=read,write 0 1", "remote invalid request error"),
+        ("write others=write 0 1", "no raw right"),
+        ("read shut=read,write 0 1", "no raw right"),
         // Without raw rights there is nothing, and not everybody has them.
         ("read numbers 0 1", "no raw right"),
         ("read numbers=atomic 0 1", "for administrators"),
@@ -174,13 +188,14 @@ fn what_is_taken_from_a_session_is_taken_from_its_queue_pair() {
     // A region that is removed is not reached any more; another one is.
     host(&lab).sh("naam handler unload --app demo counter").unwrap();
     host(&lab).sh("naam region rm demo others").unwrap();
-    assert_eq!(rdma(&lab)["registered_bytes"], 2 << 20);
+    assert_eq!(rdma(&lab)["connections"], 1, "queue pairs go before the region");
+    wait_for(&lab, "it is deregistered", |status| status["registered_bytes"] == 2 << 20);
     let told_others = told(&lab, "/tmp/others", "queue pair");
     assert!(told_others.contains("rxe0") && told_others.contains("retry"), "{told_others}");
     assert_eq!(client(&lab).sh("cat /tmp/numbers").unwrap().trim(), "reading");
     host(&lab).sh("naam app rm demo").unwrap();
-    let status = rdma(&lab);
-    assert_eq!((&status["connections"], &status["registered_bytes"]), (&0.into(), &0.into()), "{status}");
+    assert_eq!(rdma(&lab)["connections"], 0);
+    wait_for(&lab, "nothing is registered", |status| status["registered_bytes"] == 0);
     told(&lab, "/tmp/numbers", "queue pair");
     drop((numbers, others));
     lab.finish().unwrap();
@@ -189,11 +204,15 @@ fn what_is_taken_from_a_session_is_taken_from_its_queue_pair() {
 #[test]
 fn a_device_that_goes_away_takes_nothing_else_along() {
     let lab = boot();
+    let before = pinned(&lab);
     let kept = in_background(&lab, "keep numbers=read", "/tmp/keep");
+    assert_ne!(pinned(&lab), before);
     host(&lab).sh_within("rdma link delete rxe0", WAIT).unwrap();
     let status = wait_for(&lab, "the device is gone", |status| status["away"].is_string());
     assert_eq!((&status["connections"], &status["lost"]), (&0.into(), &1.into()), "{status}");
     told(&lab, "/tmp/keep", "queue pair");
+    wait_for(&lab, "nothing is left of it", |status| status["registered_bytes"] == 0);
+    assert_eq!(pinned(&lab), before);
     add(&lab, 4096, 7);
     refused(&lab, "read numbers=read 0 1", "go on without RDMA");
     let doctor = host(&lab).run("naam", &["doctor"], CALL_TIME).unwrap();
@@ -202,6 +221,25 @@ fn a_device_that_goes_away_takes_nothing_else_along() {
     wait_for(&lab, "the device is back", |status| status["away"].is_null());
     assert_eq!(words(&lab, "", 4096, 1), [7]);
     drop(kept);
+    lab.finish().unwrap();
+}
+
+#[test]
+fn a_port_that_is_down_at_the_start_is_waited_for() {
+    let lab = MACHINES.take();
+    for machine in lab.machines() {
+        machine.sh(ADD).unwrap();
+    }
+    host(&lab).sh("ip link set eth0 down").unwrap();
+    host(&lab).serve(SERVE, "naam status").unwrap().leave();
+    assert_eq!(rdma(&lab)["away"], "port 1 is down");
+    let doctor = host(&lab).run("naam", &["doctor"], CALL_TIME).unwrap();
+    assert!(doctor.text().contains("port 1 is down; clients go by datagrams"), "{}", doctor.text());
+    // An interface that was down has lost its addresses of IPv6.
+    host(&lab).sh("ip link set eth0 up; ip addr add fd77::2/64 dev eth0").unwrap();
+    wait_for(&lab, "the port is up", |status| status["away"].is_null());
+    add(&lab, 4096, 7);
+    assert_eq!(words(&lab, "", 4096, 1), [7]);
     lab.finish().unwrap();
 }
 
@@ -234,15 +272,12 @@ fn what_is_not_there_is_told_with_the_cure() {
     fails("rxe0:2", "no port 2, only 1 to 1");
     fails("rxe0:1:200", "no GID at index 200, only 0: ");
     fails("rxe0:x", "rxe0:1:1");
-    host(&lab).sh("ip link set eth0 down").unwrap();
-    fails("rxe0", "bring its interface up");
     host(&lab).sh("mv /usr/lib/*-linux-gnu/libibverbs.so.1 /tmp").unwrap();
     fails("rxe0", "libibverbs1");
     // Nothing was begun, and nothing but RDMA needs it.
-    host(&lab).sh("ls /sys/fs/bpf/naam/host 2>/dev/null && exit 1; ip link set eth0 up").unwrap();
+    host(&lab).sh("ls /sys/fs/bpf/naam/host 2>/dev/null && exit 1; true").unwrap();
     host(&lab).serve("naam serve --interface eth0", "naam status").unwrap().leave();
     add(&lab, 4096, 7);
-    // An interface that was down has lost its addresses of IPv6.
-    host(&lab).sh("mv /tmp/libibverbs.so.1 /usr/lib/*-linux-gnu/; ip addr add fd77::2/64 dev eth0").unwrap();
+    host(&lab).sh("mv /tmp/libibverbs.so.1 /usr/lib/*-linux-gnu/").unwrap();
     lab.finish().unwrap();
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::limits::ANSWER_BYTES_MAX;
+use crate::limits::{ANSWER_BYTES_MAX, RDMA_ANSWER_TIME};
 use crate::line::to_line;
 use crate::protocol::rdma::{RdmaEndpoint, RdmaGrant};
 use crate::protocol::session::{RegionRights, SessionGrant, SessionKey};
@@ -156,12 +156,25 @@ impl ControlClient {
         }
     }
 
-    /// Has home connect a queue pair of the session to `endpoint`; returns home's end and what can be reached by it.
+    /// Has home connect a queue pair of the session to `endpoint`; returns home's end and what can be reached by it. Waits for
+    /// [`RDMA_ANSWER_TIME`] at most: there are other ways to a region.
     pub fn connect_rdma(&mut self, key: SessionKey, endpoint: RdmaEndpoint) -> Result<RdmaGrant, ClientError> {
-        match self.session(SessionRequest::Rdma { key, endpoint })? {
+        match self.within(RDMA_ANSWER_TIME, |client| client.session(SessionRequest::Rdma { key, endpoint }))? {
             SessionReply::Rdma(grant) => Ok(*grant),
             other => Err(self.unexpected(&other)),
         }
+    }
+
+    /// Asks, and waits no longer than `time` for each line of an answer.
+    fn within<T>(
+        &mut self,
+        time: Duration,
+        ask: impl FnOnce(&mut Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        self.stream.get_ref().set_time(time).map_err(|source| self.broken(source))?;
+        let asked = ask(self);
+        self.stream.get_ref().set_time(ANSWER_TIME).map_err(|source| self.broken(source))?;
+        asked
     }
 
     fn session(&mut self, request: SessionRequest) -> Result<SessionReply, ClientError> {
@@ -206,6 +219,11 @@ impl ControlClient {
     }
 
     fn broken(&self, source: io::Error) -> ClientError {
+        let source = match source.kind() {
+            // As the kernel puts it: "resource temporarily unavailable".
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+            _ => source,
+        };
         ClientError::Broken { address: self.address.clone(), source }
     }
 
@@ -250,5 +268,35 @@ impl Write for Stream {
             Self::Unix(stream) => stream.flush(),
             Self::Tcp(stream) => stream.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_waited_for_as_long_as_is_said() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("silent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let silent = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let welcome = Greeting::Welcome { version: VERSION, instance: Name::new("silent").unwrap() };
+            (&stream).write_all(&to_line(&welcome).unwrap()).unwrap();
+            // Until the client goes.
+            let _ = (&stream).read_to_end(&mut Vec::new());
+        });
+        let mut client = ControlClient::connect_unix(&socket).unwrap();
+        let began = Instant::now();
+        let key = SessionKey { session: 1, ticket: 1 };
+        let asked = client.within(Duration::from_millis(50), |client| client.session(SessionRequest::Renew(key)));
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains("no answer in time") && began.elapsed() < ANSWER_TIME / 2, "{error}");
+        drop(client);
+        silent.join().unwrap();
     }
 }

@@ -31,8 +31,19 @@ pub const WRITE_TIME: Duration = Duration::from_secs(10);
 pub const STOP_TIME: Duration = Duration::from_secs(5);
 /// Time for which a session lives without renewal, unless the configuration says otherwise.
 pub const LEASE: Duration = Duration::from_secs(30);
+/// Time within which a request for a queue pair is answered. What takes longer, such as registering many GiB for the first
+/// time, goes on, and is there when it is asked again.
+pub const RDMA_CONNECT_TIME: Duration = Duration::from_secs(8);
+/// Time that a client waits for that answer: calls go without RDMA meanwhile.
+pub const RDMA_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Requests for a queue pair that are worked on at a time.
+pub const RDMA_CONNECTS: usize = 64;
+/// Of these, for one app: what keeps that one's waiting holds up no other's.
+pub const RDMA_CONNECTS_APP: usize = 16;
 
 const _: () = {
+    assert!(RDMA_CONNECT_TIME.as_millis() < RDMA_ANSWER_TIME.as_millis());
+    assert!(RDMA_CONNECTS_APP < RDMA_CONNECTS);
     assert!(OBJECT_BYTES_MAX / 3 * 4 + 4096 <= LINE_BYTES_UNIX);
     assert!(DUMP_BYTES_MAX as usize / 3 * 4 + 4096 <= ANSWER_BYTES_MAX);
     assert!(HANDLER_INSNS_MAX * 8 * 8 <= OBJECT_BYTES_MAX);

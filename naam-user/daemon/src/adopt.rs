@@ -244,6 +244,9 @@ impl Host {
     ) -> Result<(), ServeError> {
         let id = configured.id;
         let is_new = self.tables().app_flags(id) == 0;
+        // The configuration's word is the last one.
+        let mut verbs = before.as_ref().map(|before| before.verbs.clone()).unwrap_or_default();
+        verbs.extend(configured.regions.iter().map(|region| (region.name.clone(), region.verbs)));
         let names_before = before.as_ref().map(|before| before.regions.clone()).unwrap_or_default();
         let mut app = App {
             name: configured.name.clone(),
@@ -255,6 +258,7 @@ impl Host {
             restoring: false,
             regions: Vec::new(),
             raw: configured.regions.iter().map(|region| (region.name.clone(), region.raw)).collect(),
+            verbs,
             functions: BTreeMap::new(),
             retired: before.as_ref().map(|before| before.retired.clone()).unwrap_or_default(),
         };
@@ -305,6 +309,7 @@ impl Host {
             restoring: false,
             regions: Vec::new(),
             raw: BTreeMap::new(),
+            verbs: before.verbs.clone(),
             functions: BTreeMap::new(),
             retired: before.retired.clone(),
         };

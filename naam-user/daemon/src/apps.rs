@@ -57,6 +57,7 @@ impl Host {
             functions: BTreeMap::new(),
             retired: BTreeMap::new(),
             raw: BTreeMap::new(),
+            verbs: BTreeMap::new(),
         };
         home(self.tables(), id);
         self.publish(&app);

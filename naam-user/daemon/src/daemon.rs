@@ -5,9 +5,10 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use naam_control::limits::RDMA_CONNECT_TIME;
 use naam_control::protocol::admin::{HandlerInfo, Status};
 use naam_control::protocol::rdma::RdmaEndpoint;
-use naam_control::protocol::session::{SessionKey, SessionReply, SessionRequest};
+use naam_control::protocol::session::{Rights, SessionKey, SessionReply, SessionRequest};
 use naam_control::protocol::{AdminReply, AdminRequest, Reply, Request};
 use naam_control::{ControlError, Name, Peer, ProgressSink, Service};
 use naam_region::Regions;
@@ -16,7 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::capabilities;
 use crate::functions::{Candidate, Load};
 use crate::host::Host;
-use crate::rdma::Rdma;
+use crate::rdma::{Rdma, UnderWay};
 use crate::regions::{self, SETTLE_TIME, Work};
 
 /// Time between two looks at what is due.
@@ -29,8 +30,8 @@ pub struct Daemon {
     host: Rc<RefCell<Host>>,
     /// Held by a request that changes apps, functions or regions: one at a time.
     changes: Mutex<()>,
-    /// Held while a queue pair is connected: sessions that register the same regions do so once.
-    connecting: Mutex<()>,
+    /// Queue pairs that are being connected.
+    connecting: Rc<UnderWay>,
     shutdown: Notify,
     detach_on_exit: bool,
 }
@@ -38,7 +39,7 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon of this host.
     pub fn new(host: Rc<RefCell<Host>>, detach_on_exit: bool) -> Self {
-        Self { host, changes: Mutex::new(()), connecting: Mutex::new(()), shutdown: Notify::new(), detach_on_exit }
+        Self { host, changes: Mutex::new(()), connecting: Rc::default(), shutdown: Notify::new(), detach_on_exit }
     }
 
     /// Ready when an administrator has asked for the end.
@@ -94,7 +95,9 @@ impl Daemon {
             AdminRequest::HandlerList { app } => {
                 self.host.borrow().list_handlers(app.as_ref()).map(AdminReply::Handlers)
             }
-            AdminRequest::RegionCreate { app, region, bytes } => self.create_region(app, region, bytes).await,
+            AdminRequest::RegionCreate { app, region, bytes, verbs } => {
+                self.create_region(app, region, bytes, verbs).await
+            }
             AdminRequest::RegionRemove { app, region } => self.host.borrow_mut().remove_region(&app, &region).map(done),
             AdminRequest::RegionLoad { app, region, path, offset } => {
                 self.work(app, region, Work::Load(path, offset), progress).await
@@ -152,8 +155,15 @@ impl Daemon {
         Ok(served)
     }
 
-    async fn create_region(&self, app: Name, region: Name, bytes: u64) -> Result<AdminReply, ControlError> {
+    async fn create_region(
+        &self,
+        app: Name,
+        region: Name,
+        bytes: u64,
+        verbs: Option<Rights>,
+    ) -> Result<AdminReply, ControlError> {
         self.host.borrow().may_create_region(&app, &region)?;
+        regions::check_verbs(&app, &region, verbs)?;
         let regions = self.regions();
         let (of, name) = (app.clone(), region);
         let made = blocking(move || {
@@ -162,7 +172,7 @@ impl Daemon {
                 .map_err(|error| regions::failed("create", &of, &name, error))
         });
         let made = made.await?;
-        self.host.borrow_mut().add_region(&app, made).map(AdminReply::Region)
+        self.host.borrow_mut().add_region(&app, made, verbs).map(AdminReply::Region)
     }
 
     async fn work(&self, app: Name, region: Name, work: Work, sink: ProgressSink) -> Result<AdminReply, ControlError> {
@@ -212,18 +222,33 @@ impl Daemon {
         }
     }
 
-    /// Registers what the session may reach, unless another session's registration serves, and connects its queue pair.
+    /// Registers what the session may reach, unless another session's registration serves, and connects its queue pair. What
+    /// takes too long to be waited for goes on: the session has it when it asks again.
     async fn connect_rdma(
         &self,
         peer: &Peer,
         key: SessionKey,
         endpoint: RdmaEndpoint,
     ) -> Result<SessionReply, ControlError> {
-        let _alone = self.connecting.lock().await;
-        let plan = self.host.borrow().plan_rdma(peer, key, endpoint)?;
-        let (connection, grant) = blocking(move || plan.run()).await?;
-        self.host.borrow_mut().add_rdma(key, connection)?;
-        Ok(SessionReply::Rdma(Box::new(grant)))
+        let plan = self.host.borrow_mut().plan_rdma(peer, key, endpoint)?;
+        let place = self.connecting.begin(key.session, plan.app())?;
+        let host = Rc::clone(&self.host);
+        let connecting = tokio::task::spawn_local(async move {
+            let _place = place;
+            let (connection, grant) = blocking(move || plan.run()).await?;
+            host.borrow_mut().add_rdma(key, connection)?;
+            Ok(SessionReply::Rdma(Box::new(grant)))
+        });
+        match tokio::time::timeout(RDMA_CONNECT_TIME, connecting).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(ended)) => Err(ended_early(ended)),
+            Err(_) => {
+                let (object, time) = (format!("a queue pair of session {}", key.session), RDMA_CONNECT_TIME.as_secs());
+                let cause = format!("busy: what it reaches has not been registered within {time} s");
+                Err(ControlError::new("connect", object, cause)
+                    .way_out("go on without RDMA, and try again: that goes on meanwhile"))
+            }
+        }
     }
 
     fn regions(&self) -> Regions {
@@ -268,6 +293,10 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ControlError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(ControlError::new("finish", "the request", error).way_out("this is a bug of the daemon")),
+        Err(ended) => Err(ended_early(ended)),
     }
+}
+
+fn ended_early(error: tokio::task::JoinError) -> ControlError {
+    ControlError::new("finish", "the request", error).way_out("this is a bug of the daemon")
 }

@@ -5,7 +5,7 @@ use naam_control::protocol::admin::{AttachedHook, Unserved};
 use naam_control::protocol::inspect::{Finding, Verdict};
 
 use crate::capabilities;
-use crate::host::Host;
+use crate::host::{App, Host};
 use crate::pins;
 
 impl Host {
@@ -79,10 +79,14 @@ impl Host {
         }
         let regions = self.apps.values().flat_map(|app| &app.regions);
         let largest = regions.map(naam_region::Region::bytes).max().unwrap_or(0);
-        if let Some(limit) = capabilities::memory_lock().filter(|limit| *limit < largest) {
-            let detail =
-                format!("{name}: at most {} KiB may be locked, the largest region has {}", limit >> 10, largest >> 10);
-            return Some(finding("rdma", Verdict::Bad, detail).way_out(
+        let most: u64 = self.apps.values().map(App::registered_most).sum();
+        if let Some(limit) = capabilities::memory_lock().filter(|limit| *limit < most.max(largest)) {
+            let (verdict, who, bytes) = match limit < largest {
+                true => (Verdict::Bad, "the largest region has", largest),
+                false => (Verdict::Warning, "all that sessions can have registered is", most),
+            };
+            let detail = format!("{name}: at most {} KiB may be locked, {who} {}", limit >> 10, bytes >> 10);
+            return Some(finding("rdma", verdict, detail).way_out(
                 "LimitMEMLOCK=infinity in the unit (ulimit -l unlimited), or ipc_lock in `daemon.capabilities`",
             ));
         }

@@ -93,6 +93,8 @@ pub struct App {
     pub regions: Vec<Region>,
     /// Raw rights that any session may ask for, by region, as configured.
     pub raw: BTreeMap<Name, Rights>,
+    /// What may be done by RDMA, by region, where something is said about it.
+    pub verbs: BTreeMap<Name, Rights>,
     /// Its functions by number.
     pub functions: BTreeMap<u16, Served>,
     /// Last versions of functions that are no more: their numbers are not used again.
@@ -225,6 +227,7 @@ impl App {
             sessions_max: self.sessions_max,
             configured: self.configured,
             regions: self.region_names(),
+            verbs: self.verbs.clone(),
             functions: self.functions.values().map(Served::state).collect(),
             retired: self.retired.clone(),
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use naam_abi::limits::REGIONS_MAX;
 use naam_control::limits::DUMP_BYTES_MAX;
 use naam_control::protocol::admin::RegionInfo;
+use naam_control::protocol::session::Rights;
 use naam_control::{ControlError, Name, ProgressSink};
 use naam_region::format::{CHUNK_BYTES, Chunk, Header};
 use naam_region::{Progress, Region, RegionError, Regions, dump};
@@ -18,6 +19,15 @@ pub const SETTLE_TIME: Duration = Duration::from_millis(20);
 /// Builds the error of a region's operation.
 pub fn failed(operation: &str, app: &Name, region: &Name, cause: impl ToString) -> ControlError {
     ControlError::new(operation, format!("region `{region}` of app `{app}`"), cause)
+}
+
+/// Whether sessions can have such rights by RDMA.
+pub fn check_verbs(app: &Name, region: &Name, verbs: Option<Rights>) -> Result<(), ControlError> {
+    if verbs.is_some_and(|verbs| verbs.atomic) {
+        let cause = "devices do atomics on their own, not as processors and handlers do: nobody gets those by RDMA";
+        return Err(failed("create", app, region, cause).way_out("READ, WRITE, both or nothing"));
+    }
+    Ok(())
 }
 
 impl Host {
@@ -34,12 +44,18 @@ impl Host {
     }
 
     /// Gives a region that was made to its app. Functions loaded from now on are bound to it.
-    pub fn add_region(&mut self, app: &Name, region: Region) -> Result<RegionInfo, ControlError> {
+    pub fn add_region(
+        &mut self,
+        app: &Name,
+        region: Region,
+        verbs: Option<Rights>,
+    ) -> Result<RegionInfo, ControlError> {
         let name = Name::new(region.name()).expect("the region was made under this name");
         self.may_create_region(app, &name)?;
         let info = region_info(&region);
         let found = self.app_mut("create a region for", app)?;
         found.regions.push(region);
+        found.verbs.extend(verbs.map(|verbs| (name, verbs)));
         let id = found.id;
         self.publish(&self.apps[&id]);
         self.save()?;
@@ -73,7 +89,9 @@ impl Host {
         }
         self.regions.remove(app.as_str(), region.as_str()).map_err(|error| failed("remove", app, region, error))?;
         self.remove_rights(id, place);
-        self.app_mut("remove a region of", app)?.regions.remove(place);
+        let found = self.app_mut("remove a region of", app)?;
+        found.regions.remove(place);
+        found.verbs.remove(region);
         self.publish(&self.apps[&id]);
         self.save()
     }

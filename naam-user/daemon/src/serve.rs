@@ -81,7 +81,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         (server, Signals::install()?)
     };
     // Before anything is touched: whether it is there.
-    config.rdma.as_ref().map(Rdma::open).transpose()?;
+    config.rdma.as_ref().map(Rdma::check).transpose()?;
     let place = Options::instance(config.instance.as_str()).pins;
     naam_sys::pin::ensure_bpffs(Path::new(naam_sys::pin::BPFFS)).map_err(naam_loader::LoaderError::from)?;
     let pins = Rc::new(Pins::open(&place, account.as_ref())?);

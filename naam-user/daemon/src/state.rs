@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use naam_abi::siphash::Key;
-use naam_control::protocol::session::Function;
+use naam_control::protocol::session::{Function, Rights};
 use naam_control::{ControlError, Name};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct AppState {
     pub configured: bool,
     /// Its regions, in binding order.
     pub regions: Vec<Name>,
+    /// What may be done by RDMA, by region, where something is said about it. An earlier build did not write it down.
+    #[serde(default)]
+    pub verbs: BTreeMap<Name, Rights>,
     /// Its functions.
     pub functions: Vec<FunctionState>,
     /// Last versions of functions that are no more.
@@ -194,6 +197,7 @@ mod tests {
             sessions_max: 7,
             configured: true,
             regions: vec![Name::new("store").unwrap()],
+            verbs: BTreeMap::from([(Name::new("store").unwrap(), Rights::NONE)]),
             functions: vec![FunctionState {
                 function: Function {
                     name: naam_control::FunctionName::new("get").unwrap(),

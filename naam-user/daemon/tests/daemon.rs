@@ -72,7 +72,7 @@ fn capabilities_are_given_up() {
     // With what is left, everything can still be done.
     assert_eq!(instance.replace("echo").function.version, 2);
     instance.done(AdminRequest::AppCreate { app: name("more"), id: None, integrity: true });
-    instance.done(AdminRequest::RegionCreate { app: name("more"), region: name("r"), bytes: 2 << 20 });
+    instance.done(AdminRequest::RegionCreate { app: name("more"), region: name("r"), bytes: 2 << 20, verbs: None });
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn apps_made_at_run_time_are_like_configured_ones() {
     instance.start();
     let (app, region) = (name("kv"), name("store"));
     instance.done(AdminRequest::AppCreate { app: app.clone(), id: Some(APP), integrity: true });
-    instance.done(AdminRequest::RegionCreate { app: app.clone(), region: region.clone(), bytes: 2 << 20 });
+    instance.done(AdminRequest::RegionCreate { app: app.clone(), region: region.clone(), bytes: 2 << 20, verbs: None });
     let load = |file: &str| AdminRequest::HandlerLoad {
         app: app.clone(),
         id: None,
@@ -432,7 +432,12 @@ fn interrupted_removal_of_a_region_moves_no_rights() {
     let app = name("kv");
     instance.done(AdminRequest::AppCreate { app: app.clone(), id: Some(APP), integrity: true });
     for region in ["first", "second"] {
-        instance.done(AdminRequest::RegionCreate { app: app.clone(), region: name(region), bytes: 2 << 20 });
+        instance.done(AdminRequest::RegionCreate {
+            app: app.clone(),
+            region: name(region),
+            bytes: 2 << 20,
+            verbs: None,
+        });
     }
     let handler = Rights { read: true, write: true, atomic: true };
     let rights = vec![RegionRights { region: name("first"), handler, raw: Rights::NONE }];
@@ -557,7 +562,7 @@ fn another_user_is_become_and_root_again() {
     assert!(!uid.split_whitespace().any(|uid| uid == "0"), "{uid}");
     assert_eq!(instance.replace("echo").function.version, 2);
     instance.done(AdminRequest::AppCreate { app: name("other"), id: None, integrity: true });
-    instance.done(AdminRequest::RegionCreate { app: name("other"), region: name("more"), bytes: 2 << 20 });
+    instance.done(AdminRequest::RegionCreate { app: name("other"), region: name("more"), bytes: 2 << 20, verbs: None });
     instance.done(AdminRequest::Attach { interface: "lo".into(), hook: Hook::Tc });
     instance.done(AdminRequest::Detach { interface: "lo".into() });
     // Pins are told where they are for everybody.
@@ -565,7 +570,7 @@ fn another_user_is_become_and_root_again() {
     let pins = inspection.programs.iter().filter_map(|program| program.pin.as_ref());
     assert!(pins.chain(inspection.maps.iter().filter_map(|map| map.pin.as_ref())).all(|pin| pin.exists()));
     assert!(inspection.maps.iter().all(|map| map.bpftool.contains(instance.pins().to_str().unwrap())));
-    let again = AdminRequest::RegionCreate { app: name("other"), region: name("more"), bytes: 2 << 20 };
+    let again = AdminRequest::RegionCreate { app: name("other"), region: name("more"), bytes: 2 << 20, verbs: None };
     assert!(!instance.refused(again).contains("/proc/self"));
 
     // Its successor starts as root and takes over what now belongs to the user; so does one that stays root.

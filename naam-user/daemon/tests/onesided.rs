@@ -94,7 +94,15 @@ fn apps_get_them_on_request_bound_to_the_regions_of_the_moment() {
     assert!(served.iter().all(|handler| handler.function.version == 1 && handler.program_ids.len() == 2));
     assert_eq!((read(&door, session, 0), read(&door, session, 1)), (0, Status::Denied as u16));
 
-    instance.done(AdminRequest::RegionCreate { app: name("kv"), region: name("more"), bytes: 2 << 20 });
+    instance.done(AdminRequest::RegionCreate { app: name("kv"), region: name("more"), bytes: 2 << 20, verbs: None });
+    let atomic = Some(Rights::ALL);
+    let text = instance.refused(AdminRequest::RegionCreate {
+        app: name("kv"),
+        region: name("adds"),
+        bytes: 2 << 20,
+        verbs: atomic,
+    });
+    assert!(text.contains("atomics"), "{text}");
     let AdminReply::Handlers(served) = instance.done(serve.clone()) else { panic!("no handlers") };
     assert!(served.iter().all(|handler| handler.function.version == 2));
     let session = instance.client().open_session(name("kv"), raw("more", READS)).unwrap().key.session;

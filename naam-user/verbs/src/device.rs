@@ -3,17 +3,25 @@
 use std::{
     ffi::CStr,
     fmt, io,
-    net::{IpAddr, Ipv6Addr},
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    path::PathBuf,
     ptr::NonNull,
-    str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use naam_verbs_sys::{self as sys, Verbs};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+};
 
-use crate::Error;
+use crate::{
+    Error, Gid,
+    gid::{self, Entry, Version},
+};
 
 /// Entries of a port's address table that are looked at: an index has eight bits.
 const GIDS_MAX: i32 = 256;
@@ -25,6 +33,10 @@ pub struct Device {
     verbs: Verbs,
     context: NonNull<sys::ibv_context>,
     name: String,
+    /// The kernel's number of its entry: another device of its name has another.
+    entry: Option<u64>,
+    /// It has reported that it is of no use any more.
+    failed: AtomicBool,
 }
 
 // SAFETY: libibverbs may be called from any thread, and a context by several at a time.
@@ -56,10 +68,6 @@ pub struct Local {
     /// The address.
     pub gid: Gid,
 }
-
-/// An address of a port: 16 bytes, for RoCE those of an IPv6 address or of a mapped IPv4 address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Gid(pub [u8; 16]);
 
 /// A protection domain: memory regions and queue pairs of one work together.
 #[derive(Debug)]
@@ -100,7 +108,8 @@ impl Device {
             let context = NonNull::new(context).ok_or_else(|| Error::last("open", name))?;
             Ok((context, name.clone()))
         })?;
-        let device = Self { verbs, context, name };
+        let entry = entry_of(&name);
+        let device = Self { verbs, context, name, entry, failed: AtomicBool::new(false) };
         // Who looks for events does not want to wait for one.
         fcntl_getfl(device.event_file())
             .and_then(|flags| fcntl_setfl(device.event_file(), flags | OFlags::NONBLOCK))
@@ -113,12 +122,35 @@ impl Device {
         unsafe { BorrowedFd::borrow_raw((*self.context.as_ptr()).async_fd) }
     }
 
-    /// Whether the kernel has a device of this name that can be opened. One that is being taken away while it is open is not
-    /// there any more; drivers that cannot take it away from its users wait until they close it.
+    /// Whether the kernel has a device of this name that can be opened.
     pub fn is_present(name: &str) -> bool {
-        let entries = std::fs::read_dir("/sys/class/infiniband_verbs").into_iter().flatten().flatten();
-        let mut names = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("ibdev")).ok());
-        names.any(|found| found.trim_end() == name)
+        entry_of(name).is_some()
+    }
+
+    /// Whether it is still there. One that is being taken away while it is open is not; drivers that cannot take it away from
+    /// its users wait until they close it.
+    pub fn is_there(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed) && self.entry == entry_of(&self.name)
+    }
+
+    /// Notes that it is of no use any more.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what was to be destroyed is; logs why not.
+    pub(crate) fn destroyed(&self, what: &'static str, outcome: i32) -> bool {
+        match self.check(what, outcome) {
+            Ok(()) => true,
+            Err(Error::Call { source, .. }) if went_with_device(&source, !self.is_there()) => {
+                tracing::debug!(device = self.name, what, "the kernel has done it with the device");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "something of an RDMA device is left behind");
+                false
+            }
+        }
     }
 
     /// Its name.
@@ -157,27 +189,18 @@ impl Device {
 
     /// A port with its address at `gid_index`. Without an index: the address `own` if the port has it; or else the first that
     /// `peer` could reach, being of its kind (IPv4, or IPv6 of the same reach); without a peer the first of an IPv4 address,
-    /// or else the first one.
+    /// or else the first one. Of an address that is there for both versions of RoCE, the one of version 2.
     ///
     /// # Errors
     /// When there is no such port, it is down, or it has no such address.
     pub fn local(&self, port: u8, gid_index: Option<u8>, own: Option<Gid>, peer: Option<Gid>) -> Result<Local, Error> {
         let port = self.port(port)?;
         let gids = self.gids(port);
-        let found = match (gid_index, own, peer) {
-            (Some(wanted), ..) => gids.iter().find(|(index, _)| *index == wanted),
-            (None, own, peer) => {
-                let own = gids.iter().find(|(_, gid)| own == Some(*gid));
-                own.or_else(|| match peer {
-                    Some(peer) => gids.iter().find(|(_, gid)| gid.kind() == peer.kind()),
-                    None => gids.iter().find(|(_, gid)| gid.kind() == Kind::V4).or(gids.first()),
-                })
-            }
-        };
-        match found {
-            Some(&(gid_index, gid)) => Ok(Local { port, gid_index, gid }),
+        match gid::choose(&gids, gid_index, own, peer) {
+            Some(Entry { index, gid, .. }) => Ok(Local { port, gid_index: index, gid }),
             None => {
-                let known = gids.iter().map(|(index, gid)| format!("{index}: {gid}")).collect::<Vec<_>>().join(", ");
+                let known =
+                    gids.iter().map(|entry| format!("{}: {}", entry.index, entry.gid)).collect::<Vec<_>>().join(", ");
                 Err(Error::NoGid { device: self.name.clone(), port: port.number, index: gid_index, known })
             }
         }
@@ -196,8 +219,10 @@ impl Device {
                 Ok((ports, device)) => {
                     // A port that is down is none.
                     for port in (1..=ports).filter_map(|number| device.port(number).ok()) {
-                        if let Some(&(gid_index, gid)) = device.gids(port).iter().find(|(_, found)| *found == gid) {
-                            return Ok((device, Local { port, gid_index, gid }));
+                        let mut gids = device.gids(port);
+                        gids.retain(|entry| entry.gid == gid);
+                        if let Some(Entry { index, gid, .. }) = gid::choose(&gids, None, Some(gid), None) {
+                            return Ok((device, Local { port, gid_index: index, gid }));
                         }
                     }
                 }
@@ -208,16 +233,24 @@ impl Device {
     }
 
     fn ports(&self) -> Result<u8, Error> {
+        Ok(self.attributes()?.phys_port_cnt)
+    }
+
+    /// What it has, and how much of it.
+    pub(crate) fn attributes(&self) -> Result<sys::ibv_device_attr, Error> {
         let mut device = sys::ibv_device_attr::default();
         // SAFETY: the context is open, and the structure may be written.
         let failed = unsafe { self.verbs.ibv_query_device(self.context.as_ptr(), &raw mut device) };
-        self.check("query the device", failed)?;
-        Ok(device.phys_port_cnt)
+        self.check("query the device", failed).map(|()| device)
     }
 
-    fn gids(&self, port: Port) -> Vec<(u8, Gid)> {
+    fn gids(&self, port: Port) -> Vec<Entry> {
         let indexes = (0..port.gids).filter_map(|index| u8::try_from(index).ok());
-        indexes.filter_map(|index| Some((index, self.gid_at(port.number, index)?))).collect()
+        let entry = |index| {
+            let gid = self.gid_at(port.number, index)?;
+            Some(Entry { index, gid, version: Version::of(&self.name, port.number, index) })
+        };
+        indexes.filter_map(entry).collect()
     }
 
     fn gid_at(&self, port: u8, index: u8) -> Option<Gid> {
@@ -255,7 +288,8 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: the context is ours, and whatever was made from it held a reference to us and is gone.
-        unsafe { self.verbs.ibv_close_device(self.context.as_ptr()) };
+        let outcome = unsafe { self.verbs.ibv_close_device(self.context.as_ptr()) };
+        self.destroyed("close", outcome);
     }
 }
 
@@ -290,7 +324,8 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         // SAFETY: it is ours, and whatever was made in it held a reference to us and is gone.
-        unsafe { self.device.verbs.ibv_dealloc_pd(self.domain.as_ptr()) };
+        let outcome = unsafe { self.device.verbs.ibv_dealloc_pd(self.domain.as_ptr()) };
+        self.device.destroyed("deallocate a protection domain", outcome);
     }
 }
 
@@ -301,62 +336,6 @@ impl Error {
 
     fn last(operation: &'static str, device: &str) -> Self {
         Self::call(operation, device, io::Error::last_os_error())
-    }
-}
-
-/// Addresses of different kinds do not reach each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    V4,
-    V6Local,
-    V6,
-}
-
-impl Gid {
-    /// The IP address that it is on Ethernet.
-    pub fn ip(self) -> IpAddr {
-        Ipv6Addr::from(self.0).to_canonical()
-    }
-
-    fn kind(self) -> Kind {
-        match self.ip() {
-            IpAddr::V4(_) => Kind::V4,
-            IpAddr::V6(address) if address.is_unicast_link_local() => Kind::V6Local,
-            IpAddr::V6(_) => Kind::V6,
-        }
-    }
-}
-
-impl From<IpAddr> for Gid {
-    fn from(address: IpAddr) -> Self {
-        Self(match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        })
-    }
-}
-
-impl fmt::Display for Gid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Gid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Gid {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match u128::from_str_radix(text, 16) {
-            Ok(number) if is_hex => Ok(Self(number.to_be_bytes())),
-            _ => Err(Error::BadGid { text: text.to_owned() }),
-        }
     }
 }
 
@@ -375,8 +354,7 @@ fn with_devices<T>(
     // SAFETY: the number may be written.
     let list = unsafe { verbs.ibv_get_device_list(&raw mut count) };
     if list.is_null() {
-        // Kernels without RDMA answer so, where those without a device answer with an empty list.
-        return use_them(&[]);
+        return listing(io::Error::last_os_error()).and_then(|()| use_them(&[]));
     }
     let named = |at: usize| {
         // SAFETY: the list has `count` devices, and each has a name that lives as long as it.
@@ -392,9 +370,49 @@ fn with_devices<T>(
     outcome
 }
 
+/// Why there is no list of devices. Kernels without RDMA answer so, where those without a device answer with an empty list.
+fn listing(error: io::Error) -> Result<(), Error> {
+    if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) {
+        Ok(())
+    } else {
+        Err(Error::NoList { source: error })
+    }
+}
+
+/// A device that was taken away took with it all that was made of it: the kernel has released that, and knows nothing of it.
+fn went_with_device(error: &io::Error, is_gone: bool) -> bool {
+    is_gone && error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
+/// The kernel's number of the entry that a device of this name has among those that can be opened.
+fn entry_of(name: &str) -> Option<u64> {
+    let entries = std::fs::read_dir("/sys/class/infiniband_verbs").into_iter().flatten().flatten();
+    let is_its =
+        |path: &PathBuf| std::fs::read_to_string(path.join("ibdev")).is_ok_and(|found| found.trim_end() == name);
+    let path = entries.map(|entry| entry.path()).find(is_its)?;
+    Some(std::fs::metadata(path).ok()?.ino())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_kernel_without_rdma_has_no_devices_and_no_fault() {
+        let code = |code: Errno| listing(io::Error::from_raw_os_error(code.raw_os_error()));
+        assert!(code(Errno::NOSYS).is_ok());
+        for fault in [Errno::NOMEM, Errno::MFILE, Errno::PERM] {
+            let error = code(fault).unwrap_err().to_string();
+            assert!(error.starts_with("cannot list RDMA devices: ") && !error.contains("rdma_rxe"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_destroyed_is_gone_only_with_its_device() {
+        let went = |code: Errno, is_gone| went_with_device(&io::Error::from_raw_os_error(code.raw_os_error()), is_gone);
+        assert!(went(Errno::IO, true));
+        assert!(!went(Errno::IO, false) && !went(Errno::BUSY, true) && !went(Errno::BUSY, false));
+    }
 
     #[test]
     fn without_a_device_the_error_says_how_to_get_one() {
@@ -408,18 +426,5 @@ mod tests {
         }
         let error = Device::open(Some("no-such-device")).unwrap_err();
         assert!(matches!(error, Error::NoDevice | Error::NoLibrary { .. } | Error::UnknownDevice { .. }), "{error}");
-    }
-
-    #[test]
-    fn gids_are_hexadecimal() {
-        let text = "00000000000000000000ffff0a4d0002";
-        let gid: Gid = text.parse().unwrap();
-        assert_eq!((gid.kind(), gid.ip()), (Kind::V4, "10.77.0.2".parse().unwrap()));
-        assert_eq!((gid.to_string().as_str(), Gid::from(gid.ip())), (text, gid));
-        let kind = |address: &str| Gid::from(address.parse::<IpAddr>().unwrap()).kind();
-        assert_eq!((kind("fe80::1"), kind("fd77::2"), kind("10.0.0.1")), (Kind::V6Local, Kind::V6, Kind::V4));
-        for bad in ["", "+0000000000000000000ffff0a4d0002", "fe80::1", "0"] {
-            assert!(bad.parse::<Gid>().is_err(), "{bad}");
-        }
     }
 }

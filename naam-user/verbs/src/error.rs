@@ -25,6 +25,12 @@ pub enum Error {
          modprobe rdma_rxe; rdma link add rxe0 type rxe netdev INTERFACE"
     )]
     NoDevice,
+    /// Whether it has one is not to be known.
+    #[error("cannot list RDMA devices: {source}")]
+    NoList {
+        /// Why not.
+        source: io::Error,
+    },
     /// There is none of this name.
     #[error("no RDMA device {name}, only {known}")]
     UnknownDevice {

@@ -42,7 +42,10 @@ impl Device {
         let what = unsafe { CStr::from_ptr(self.verbs().ibv_event_type_str(event.event_type)) };
         let what = what.to_string_lossy().into_owned();
         let told = match event.event_type {
-            kind::IBV_EVENT_DEVICE_FATAL => Event::Gone,
+            kind::IBV_EVENT_DEVICE_FATAL => {
+                self.fail();
+                Event::Gone
+            }
             // SAFETY: of these kinds the element is a port's number.
             kind::IBV_EVENT_PORT_ERR => Event::PortDown(unsafe { event.element.port_num } as u8),
             // SAFETY: as above.

@@ -16,13 +16,15 @@
 mod device;
 mod error;
 mod event;
+mod gid;
 mod memory;
 mod queue;
 
 pub use self::{
-    device::{Device, Domain, Gid, Local, Port},
+    device::{Device, Domain, Local, Port},
     error::Error,
     event::Event,
+    gid::{Gid, source_address},
     memory::{Access, Buffer, MemoryRegion, Pages, RemoteMemory},
     queue::{CHAIN, Connected, Endpoint, QueuePair, WorkId},
 };

@@ -212,8 +212,8 @@ impl std::fmt::Debug for MemoryRegion {
 impl Drop for MemoryRegion {
     fn drop(&mut self) {
         // SAFETY: it is ours, and no request on its way names it: those hold references.
-        let failed = unsafe { self.domain.device().verbs().ibv_dereg_mr(self.region.as_ptr()) };
-        if failed != 0 {
+        let outcome = unsafe { self.domain.device().verbs().ibv_dereg_mr(self.region.as_ptr()) };
+        if !self.domain.device().destroyed("deregister memory", outcome) {
             // A device that may still write to pages must not find others in their place.
             std::mem::forget(Arc::clone(&self.pages));
         }

@@ -1,23 +1,18 @@
 //! Reliable connections: requests and their completions.
 
-use std::{
-    collections::VecDeque,
-    ffi::CStr,
-    ptr::NonNull,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::VecDeque, ffi::CStr, ptr::NonNull, sync::Arc};
 
 use naam_verbs_sys::{
     self as sys, ibv_mtu, ibv_qp_attr_mask as mask, ibv_qp_state as state, ibv_send_flags, ibv_wc_status, ibv_wr_opcode,
 };
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Domain, Error, Gid, Local, MemoryRegion, RemoteMemory};
+use crate::{Access, Device, Domain, Error, Gid, Local, MemoryRegion, RemoteMemory};
 
 /// Sequence numbers of packets have 24 bits.
 const SEQUENCE_MASK: u32 = (1 << 24) - 1;
-/// READs that may be on their way to a peer, and from one: what every device has.
+/// READs that may be on their way to a peer, and from one, if the devices have as many.
 const READS_MAX: u8 = 16;
 /// 4.096 µs times two to this: how long to wait for an acknowledgement, 67 ms.
 const TIMEOUT: u8 = 14;
@@ -45,6 +40,9 @@ pub struct Endpoint {
     pub lid: u16,
     /// Largest payload of a packet that its port takes, in bytes.
     pub mtu: u32,
+    /// READs that its device serves at a time; an end that does not say serves 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_max: Option<u8>,
 }
 
 /// Names a request until it has completed.
@@ -55,6 +53,7 @@ pub struct WorkId(u64);
 #[derive(Debug)]
 pub struct QueuePair {
     handles: Handles,
+    limits: Limits,
     local: Local,
     endpoint: Endpoint,
 }
@@ -88,6 +87,36 @@ struct Request {
     rkey: u32,
 }
 
+/// How much of a queue pair its device can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    /// Requests at a time.
+    depth: u32,
+    /// READs of the peer that are served at a time.
+    served: u8,
+    /// READs that the peer is asked at a time.
+    asked: u8,
+}
+
+impl Limits {
+    /// For who wants `depth` requests at a time.
+    fn of(device: &sys::ibv_device_attr, depth: u32) -> Self {
+        // None of these is negative.
+        let most = |number: i32| u32::try_from(number).unwrap_or(0);
+        let reads = |number: i32| u8::try_from(number.clamp(0, READS_MAX.into())).unwrap_or(READS_MAX);
+        Self {
+            depth: depth.min(most(device.max_qp_wr)).min(most(device.max_cqe)),
+            served: reads(device.max_qp_rd_atom),
+            asked: reads(device.max_qp_init_rd_atom),
+        }
+    }
+
+    /// READs that a peer is asked at a time which serves so many.
+    fn asked_of(self, served: Option<u8>) -> u8 {
+        self.asked.min(served.unwrap_or(READS_MAX))
+    }
+}
+
 /// Queue pair and completion queue, which it has to itself.
 #[derive(Debug)]
 struct Handles {
@@ -101,14 +130,15 @@ struct Handles {
 unsafe impl Send for Handles {}
 
 impl QueuePair {
-    /// Makes one for up to `depth` requests at a time on a port; peers may do to memory of the domain what `access` and
+    /// Makes one for up to `depth` requests at a time, or as many as the device takes, on a port; peers may do to memory of the domain what `access` and
     /// the memory's own rights both allow.
     ///
     /// # Errors
     /// When the device refuses.
     pub fn new(domain: &Arc<Domain>, local: &Local, depth: u32, access: Access) -> Result<Self, Error> {
         let Local { port, gid, .. } = *local;
-        let handles = Handles::new(domain, depth)?;
+        let limits = Limits::of(&domain.device().attributes()?, depth);
+        let handles = Handles::new(domain, limits.depth)?;
         let mut attributes = sys::ibv_qp_attr {
             qp_state: state::IBV_QPS_INIT,
             port_num: port.number,
@@ -119,12 +149,13 @@ impl QueuePair {
         handles.modify("initialize a queue pair", &mut attributes, given)?;
         let endpoint = Endpoint {
             qpn: handles.number(),
-            psn: first_sequence(),
+            psn: first_sequence(domain.device())?,
             gid: gid.to_string(),
             lid: port.lid,
             mtu: mtu_bytes(port.mtu),
+            reads_max: Some(limits.served),
         };
-        Ok(Self { handles, local: *local, endpoint })
+        Ok(Self { handles, limits, local: *local, endpoint })
     }
 
     /// What the peer has to be told.
@@ -137,7 +168,7 @@ impl QueuePair {
     /// # Errors
     /// When the peer's endpoint is none, or the device refuses.
     pub fn connect(self, peer: &Endpoint) -> Result<Connected, Error> {
-        let Self { handles, local: Local { port, gid_index, .. }, endpoint } = self;
+        let Self { handles, limits, local: Local { port, gid_index, .. }, endpoint } = self;
         let gid: Gid = peer.gid.parse()?;
         // The largest size that both take.
         let mtu = (1..=port.mtu).rev().find(|mtu| mtu_bytes(*mtu) <= peer.mtu).unwrap_or(1);
@@ -146,7 +177,7 @@ impl QueuePair {
             path_mtu: ibv_mtu(mtu),
             dest_qp_num: peer.qpn,
             rq_psn: peer.psn & SEQUENCE_MASK,
-            max_dest_rd_atomic: READS_MAX,
+            max_dest_rd_atomic: limits.served,
             min_rnr_timer: NOT_READY_TIMER,
             ..Default::default()
         };
@@ -170,7 +201,7 @@ impl QueuePair {
             timeout: TIMEOUT,
             retry_cnt: RETRIES,
             rnr_retry: RETRIES,
-            max_rd_atomic: READS_MAX,
+            max_rd_atomic: limits.asked_of(peer.reads_max),
             ..Default::default()
         };
         let given = mask::IBV_QP_STATE
@@ -384,12 +415,13 @@ impl Handles {
 
 impl Drop for Handles {
     fn drop(&mut self) {
-        let verbs = self.domain.device().verbs();
-        // SAFETY: both are ours; the pair goes first, because it uses the queue.
-        unsafe {
-            verbs.ibv_destroy_qp(self.pair.as_ptr());
-            verbs.ibv_destroy_cq(self.completions.as_ptr());
-        }
+        let device = self.domain.device();
+        // SAFETY: it is ours.
+        let outcome = unsafe { device.verbs().ibv_destroy_qp(self.pair.as_ptr()) };
+        device.destroyed("destroy a queue pair", outcome);
+        // SAFETY: it is ours; the pair, which used it, is gone.
+        let outcome = unsafe { device.verbs().ibv_destroy_cq(self.completions.as_ptr()) };
+        device.destroyed("destroy a completion queue", outcome);
     }
 }
 
@@ -400,10 +432,12 @@ fn check(what: &'static str, offset: u64, len: u32, bytes: u64) -> Result<(), Er
     }
 }
 
-/// Differs from that of the connection before, so that packets of that one are not taken for ours.
-fn first_sequence() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now.as_nanos() as u32) & SEQUENCE_MASK
+/// Nobody guesses it, nor is it that of an earlier connection, whose packets would be taken for ours.
+fn first_sequence(device: &Device) -> Result<u32, Error> {
+    let mut bytes = [0; 4];
+    getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|errno| Error::call("draw a first sequence number for a queue pair", device.name(), errno.into()))?;
+    Ok(u32::from_ne_bytes(bytes) & SEQUENCE_MASK)
 }
 
 /// As the device counts: 1 is 256, 5 is 4096.
@@ -414,6 +448,26 @@ fn mtu_bytes(number: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_asked_of_a_device_than_it_has() {
+        let device = |max_qp_wr, max_cqe, max_qp_rd_atom, max_qp_init_rd_atom| sys::ibv_device_attr {
+            max_qp_wr,
+            max_cqe,
+            max_qp_rd_atom,
+            max_qp_init_rd_atom,
+            ..Default::default()
+        };
+        let large = Limits::of(&device(1 << 15, 1 << 22, 16, 128), 64);
+        assert_eq!(large, Limits { depth: 64, served: 16, asked: 16 });
+        let small = Limits::of(&device(32, 48, 4, 8), 64);
+        assert_eq!(small, Limits { depth: 32, served: 4, asked: 8 });
+        assert_eq!(Limits::of(&device(64, 16, -1, 0), 64), Limits { depth: 16, served: 0, asked: 0 });
+        // Nor of the peer's, which may be of an earlier version and not say.
+        assert_eq!((large.asked_of(Some(4)), small.asked_of(Some(16)), large.asked_of(None)), (4, 8, 16));
+        let told = r#"{"qpn":1,"psn":2,"gid":"00","mtu":1024}"#;
+        assert_eq!(serde_json::from_str::<Endpoint>(told).unwrap().reads_max, None);
+    }
 
     #[test]
     fn ranges_are_checked_without_overflow() {

@@ -34,7 +34,8 @@ pub fn lend(control: &str, app: &str, region: RegionRights, program: &[String]) 
         child.wait()?;
         anyhow::bail!("{name} tells no QPN PSN GID: {line}");
     };
-    let ours = RdmaEndpoint { qpn: qpn.parse()?, psn: psn.parse()?, gid: gid.to_owned(), lid: 0, mtu: MTU };
+    let ours =
+        RdmaEndpoint { qpn: qpn.parse()?, psn: psn.parse()?, gid: gid.to_owned(), lid: 0, mtu: MTU, reads_max: None };
     let control = Control::Tcp(control.to_owned());
     let lease = Lease::open(&control, app.parse()?, vec![region])?;
     let grant = control.connect()?.connect_rdma(lease.grant().key, ours)?;

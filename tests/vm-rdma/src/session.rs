@@ -40,11 +40,11 @@ impl Peer {
         let pair = QueuePair::new(&domain, &local, DEPTH, Access::default())?;
         let control = Control::Tcp(control.to_owned());
         let lease = Lease::open(&control, app.parse()?, vec![wanted])?;
-        let Endpoint { qpn, psn, gid, lid, mtu } = pair.endpoint().clone();
-        let ours = RdmaEndpoint { qpn, psn, gid, lid, mtu };
+        let Endpoint { qpn, psn, gid, lid, mtu, reads_max } = pair.endpoint().clone();
+        let ours = RdmaEndpoint { qpn, psn, gid, lid, mtu, reads_max };
         let RdmaGrant { endpoint, regions } = control.connect()?.connect_rdma(lease.grant().key, ours)?;
-        let RdmaEndpoint { qpn, psn, gid, lid, mtu } = endpoint;
-        let pair = pair.connect(&Endpoint { qpn, psn, gid, lid, mtu })?;
+        let RdmaEndpoint { qpn, psn, gid, lid, mtu, reads_max } = endpoint;
+        let pair = pair.connect(&Endpoint { qpn, psn, gid, lid, mtu, reads_max })?;
         let region = regions.first().context("nothing is open to the session")?;
         let memory = RemoteMemory { address: region.address, bytes: region.bytes, rkey: region.rkey };
         Ok(Self { pair, memory, domain, _lease: lease })

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use naam_control::Name;
 use naam_control::config::RegionSize;
 use naam_control::protocol::admin::RegionInfo;
+use naam_control::protocol::session::Rights;
 use naam_control::protocol::{AdminReply, AdminRequest};
 use naam_region::dump::write_hex;
 
@@ -24,6 +25,10 @@ pub enum Command {
         region: Name,
         /// Its size: a power of two from 2MiB to 512MiB, or a multiple of 512MiB up to 4GiB
         size: RegionSize,
+        /// What sessions may do to it by RDMA, so far as they have the same right raw: `none`, `read`, `write`,
+        /// `read,write` [default: read]
+        #[arg(long, value_parser = verbs)]
+        verbs: Option<Rights>,
     },
     /// List the regions
     Ls {
@@ -93,8 +98,8 @@ impl Command {
     pub fn run(self, global: &Global, output: Output) -> anyhow::Result<()> {
         let mut daemon = Daemon::connect(global)?;
         match self {
-            Self::Create { app, region, size } => {
-                let request = AdminRequest::RegionCreate { app, region, bytes: size.bytes() };
+            Self::Create { app, region, size, verbs } => {
+                let request = AdminRequest::RegionCreate { app, region, bytes: size.bytes(), verbs };
                 let region = expect_reply!(daemon.ask(request)?, AdminReply::Region(region) => region);
                 output.show(&region, |region| table(std::slice::from_ref(region)).or(""))
             }
@@ -172,4 +177,32 @@ fn table(regions: &[RegionInfo]) -> Table {
         ]);
     }
     table
+}
+
+/// `none`, or rights by RDMA with commas between.
+fn verbs(text: &str) -> Result<Rights, String> {
+    let mut rights = Rights::NONE;
+    for word in text.split(',').filter(|_| text != "none") {
+        match word {
+            "read" => rights.read = true,
+            "write" => rights.write = true,
+            other => return Err(format!("`{other}` is no right by RDMA: none, read, write, or read,write")),
+        }
+    }
+    Ok(rights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_by_rdma_are_words() {
+        let rights = |read, write| Ok(Rights { read, write, atomic: false });
+        assert_eq!(verbs("none"), rights(false, false));
+        assert_eq!((verbs("write"), verbs("read,write")), (rights(false, true), rights(true, true)));
+        for bad in ["", "all", "read,", "none,read", "read,atomic"] {
+            assert!(verbs(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -124,11 +124,11 @@ impl Connector {
         let pair = QueuePair::new(&domain, &here, reads, Access::default())?;
         let buffer = Arc::new(Buffer::new(reads as usize * READ_BYTES_MAX).map_err(local)?);
         let registered = MemoryRegion::register(&domain, Arc::clone(&buffer) as _, Access::default())?;
-        let Endpoint { qpn, psn, gid, lid, mtu } = pair.endpoint().clone();
-        let ours = RdmaEndpoint { qpn, psn, gid, lid, mtu };
+        let Endpoint { qpn, psn, gid, lid, mtu, reads_max } = pair.endpoint().clone();
+        let ours = RdmaEndpoint { qpn, psn, gid, lid, mtu, reads_max };
         let RdmaGrant { endpoint, regions: granted } = control.connect()?.connect_rdma(grant.key, ours)?;
-        let RdmaEndpoint { qpn, psn, gid, lid, mtu } = endpoint;
-        let pair = pair.connect(&Endpoint { qpn, psn, gid, lid, mtu })?;
+        let RdmaEndpoint { qpn, psn, gid, lid, mtu, reads_max } = endpoint;
+        let pair = pair.connect(&Endpoint { qpn, psn, gid, lid, mtu, reads_max })?;
         let mut regions = [None; REGIONS_MAX];
         for granted in granted.into_iter().filter(|granted| granted.rights.read) {
             let known = grant.regions.iter().find(|region| region.index == granted.index && region.value_len > 0);

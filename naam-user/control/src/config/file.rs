@@ -16,7 +16,7 @@ use toml::Spanned;
 
 use super::{
     App, Capability, Config, ConfigError, Control, Daemon, Function, Interface, ObjectSource, Rdma, Region, RegionSize,
-    Steer,
+    Steer, VERBS,
 };
 use crate::protocol::admin::{Hook, Site};
 use crate::protocol::session::Rights;
@@ -98,6 +98,7 @@ struct RegionTable {
     size: RegionSize,
     #[serde(default)]
     raw: Vec<RawRight>,
+    verbs: Option<Vec<VerbsRight>>,
 }
 
 /// A right of `raw` of a region.
@@ -117,6 +118,20 @@ impl RawRight {
             Self::Atomic => RIGHT_ATOMIC,
         });
         Rights::from_bits(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
+/// A right of `verbs` of a region. Devices do atomics on their own, not as processors and handlers do: nobody has those.
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum VerbsRight {
+    Read,
+    Write,
+}
+
+impl VerbsRight {
+    fn all(rights: &[Self]) -> Rights {
+        Rights { read: rights.contains(&Self::Read), write: rights.contains(&Self::Write), atomic: false }
     }
 }
 
@@ -216,6 +231,7 @@ impl Blame<'_> {
                 name: region.name.into_inner(),
                 bytes: region.size.bytes(),
                 raw: RawRight::all(&region.raw),
+                verbs: region.verbs.as_deref().map_or(VERBS, VerbsRight::all),
             })
             .collect();
         let checked = App {
@@ -342,6 +358,21 @@ mod tests {
         let rights: Vec<_> = app.regions.iter().map(|region| region.raw).collect();
         assert_eq!(rights, [Rights::NONE, Rights { write: false, ..Rights::ALL }]);
         assert!(error(&format!("{MINIMAL}{}", region("c", "raw = [\"all\"]\n"))).reason.contains("unknown variant"));
+    }
+
+    #[test]
+    fn rdma_means_read_unless_more_or_less_is_named() {
+        let region = |name: &str, verbs: &str| {
+            format!("[[app.region]]\nname = \"{name}\"\nsize = \"2 MiB\"\nraw = [\"write\"]\n{verbs}")
+        };
+        let regions = [("a", ""), ("b", "verbs = []\n"), ("c", "verbs = [\"read\", \"write\"]\n")];
+        let text = regions.iter().fold(MINIMAL.to_owned(), |text, (name, verbs)| text + &region(name, verbs));
+        let app = &parse(&text, Path::new("naam.toml")).unwrap().apps[0];
+        let rights: Vec<_> = app.regions.iter().map(|region| region.verbs).collect();
+        let read = Rights { read: true, ..Rights::NONE };
+        assert_eq!(rights, [read, Rights::NONE, Rights { write: true, ..read }]);
+        let error = error(&format!("{MINIMAL}{}", region("d", "verbs = [\"atomic\"]\n")));
+        assert!(error.reason.contains("unknown variant") && error.key.as_deref() == Some("verbs"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use rdma::{Rdma, RdmaError};
+pub use rdma::{Rdma, RdmaError, VERBS};
 pub use size::RegionSize;
 
 use crate::protocol::admin::{Hook, Site};
@@ -117,6 +117,8 @@ pub struct Region {
     pub bytes: u64,
     /// Raw rights that any session may ask for; administrators may ask for all.
     pub raw: Rights,
+    /// What sessions may do by RDMA, so far as they have the same right raw.
+    pub verbs: Rights,
 }
 
 /// A function of an app.

@@ -6,6 +6,12 @@ use std::str::FromStr;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::protocol::session::Rights;
+
+/// What sessions may do by RDMA to a region of which nothing else is said, so far as they have the same right raw. An RDMA
+/// WRITE passes by home's checks, its counters and its stores of whole words, so a region's owner has to name it.
+pub const VERBS: Rights = Rights { read: true, ..Rights::NONE };
+
 /// A device, a port of it, an address of that.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::encoding::base64;
 use super::inspect::{Finding, Inspection};
 use super::rdma::RdmaStatus;
+use super::session::Rights;
 use crate::{FunctionName, Name};
 
 /// An administrator's request. Answers are [`AdminReply::Done`] unless another is named.
@@ -80,6 +81,9 @@ pub enum AdminRequest {
         region: Name,
         /// Its bytes.
         bytes: u64,
+        /// What sessions may do to it by RDMA, so far as they have the same right raw. None: READ.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verbs: Option<Rights>,
     },
     /// Remove a region that no function is bound to.
     RegionRemove {

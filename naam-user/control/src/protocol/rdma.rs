@@ -19,6 +19,9 @@ pub struct RdmaEndpoint {
     pub lid: u16,
     /// Largest payload of a packet that its port takes, in bytes.
     pub mtu: u32,
+    /// READs that its device serves at a time; an end that does not say serves 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_max: Option<u8>,
 }
 
 /// A session's queue pair at home, and what it reaches.

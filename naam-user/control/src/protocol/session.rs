@@ -31,8 +31,10 @@ pub enum SessionRequest {
         /// [`ListedObject::sha256`].
         sha256: String,
     },
-    /// Connect a queue pair to the regions that the session may reach by itself; one that it had before goes. Over TCP on
-    /// Ethernet the endpoint's GID has to be the address that the request comes from. Answer: [`SessionReply::Rdma`].
+    /// Connect a queue pair to regions that the session may reach by itself: to all that the configuration opens, or to one of
+    /// them, whichever is the most that its rights cover. One that it had before goes. Over TCP on Ethernet the endpoint's GID
+    /// has to be the address that the request comes from. Answered within [`crate::limits::RDMA_CONNECT_TIME`]; what takes
+    /// longer is refused as busy and goes on, for when it is asked again. Answer: [`SessionReply::Rdma`].
     Rdma {
         /// The session.
         key: SessionKey,
@@ -60,7 +62,8 @@ pub struct RegionRights {
     /// Through handlers.
     #[serde(default)]
     pub handler: Rights,
-    /// Through built-in one-sided functions, and READ and WRITE by RDMA. Who is no administrator gets what the configuration's `raw` allows.
+    /// Through built-in one-sided functions; by RDMA as far as the region's `verbs` says. Who is no administrator gets what
+    /// the configuration's `raw` allows.
     #[serde(default)]
     pub raw: Rights,
 }
