@@ -258,7 +258,7 @@ pub struct ProgramConfig {
 pub const PROGRAM_WRITES: u32 = 1;
 /// Replies carry a tag.
 pub const PROGRAM_TAG: u32 = 2;
-/// The machine reorders loads: a barrier stands between READs, too.
+/// The machine reorders loads: a barrier stands before READs and WRITEs, too.
 pub const PROGRAM_WEAKLY_ORDERED: u32 = 4;
 /// Time in the program is measured.
 pub const PROGRAM_TIMED: u32 = 16;

@@ -182,7 +182,7 @@ pub fn read(message: &NaamMsg, rights: u64, view: *mut u64, fence: *mut u64) -> 
 /// Bytes of `args` and `reply` together, where a WRITE takes its bytes from.
 const SOURCE_BYTES: u64 = (ARGS_BYTES + REPLY_BYTES) as u64;
 
-/// WRITE: copies the bytes from the message's `args` or `reply`.
+/// WRITE: copies the bytes from the message's `args` or `reply`. Neither does it overtake a READ, nor what follows it.
 #[inline(always)]
 pub fn write(message: &NaamMsg, rights: u64, fence: *mut u64) -> Result<(), Status> {
     let (region, offset, len) = (message.op_region, message.op_offset, u64::from(message.op_len));
@@ -202,6 +202,9 @@ pub fn write(message: &NaamMsg, rights: u64, fence: *mut u64) -> Result<(), Stat
     let located = locate(region, offset)?;
     if !located.holds(len) {
         return Err(Status::Bounds);
+    }
+    if has(PROGRAM_WEAKLY_ORDERED) {
+        barrier(fence);
     }
     let from: *const u64 = message.args.as_ptr();
     let words = opaque(len / WORD);
