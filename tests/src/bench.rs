@@ -71,6 +71,11 @@ impl Bench {
         }
     }
 
+    /// Whether loops by `may_goto` suit this kernel: as the loader chooses.
+    pub fn may_goto() -> bool {
+        naam_sys::features::live_registers() && naam_sys::features::may_goto()
+    }
+
     /// An app with tags on, and the test's session with all rights in it.
     pub fn app(&self, app: u16) {
         self.app_with(app, APP_SERVING | APP_TAG);

@@ -10,6 +10,12 @@ pub fn available() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
+/// Two CPUs, or one twice on a machine that has but one.
+pub fn two() -> [usize; 2] {
+    let cpus = available();
+    [cpus[0], *cpus.get(1).unwrap_or(&cpus[0])]
+}
+
 /// Pins the calling thread to one CPU.
 ///
 /// # Panics

@@ -21,11 +21,24 @@ fn clang() -> String {
         .expect("these tests need clang with the BPF target: `cargo xtask setup` installs it")
 }
 
-/// Compiles a C file as its author would, with extra flags; the object.
+/// Folder of objects that were compiled elsewhere, on machines without a compiler.
+const FOLDER: &str = "NAAM_HANDLERS_DIR";
+
+/// The name of a handler's object in the folder that NAAM_HANDLERS_DIR names.
+pub fn object_name(name: &str, flags: &[&str]) -> String {
+    format!("{}.o", [&[name], flags].concat().join(""))
+}
+
+/// Compiles a C file as its author would, with extra flags; the object. Where NAAM_HANDLERS_DIR is set, takes it from there.
 ///
 /// # Panics
-/// If clang refuses it.
+/// If clang refuses it, or it is not there.
 pub fn compile(source: &Path, flags: &[&str]) -> Vec<u8> {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let name = source.file_stem().unwrap_or_default().to_string_lossy();
+        let path = Path::new(&folder).join(object_name(&name, flags));
+        return std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let object = std::env::temp_dir().join(format!("naam-handler-{}-{number}.o", std::process::id()));
@@ -44,6 +57,14 @@ pub fn compile(source: &Path, flags: &[&str]) -> Vec<u8> {
     bytes
 }
 
+/// Compiles `tests/handlers/NAME.c` with extra flags; the object.
+///
+/// # Panics
+/// As [`compile`].
+pub fn object(name: &str, flags: &[&str]) -> Vec<u8> {
+    compile(&folder().join(format!("{name}.c")), flags)
+}
+
 /// Compiles and admits `tests/handlers/NAME.c`.
 ///
 /// # Panics
@@ -57,8 +78,7 @@ pub fn handler(name: &str) -> Admitted {
 /// # Panics
 /// As [`handler`].
 pub fn handler_with(name: &str, flags: &[&str]) -> Admitted {
-    let object = compile(&folder().join(format!("{name}.c")), flags);
-    admit(&object).unwrap_or_else(|refusal| panic!("{name}: {refusal}"))
+    admit(&object(name, flags)).unwrap_or_else(|refusal| panic!("{name}: {refusal}"))
 }
 
 /// Steps by their numbers, as a handler returns them.
@@ -117,6 +137,17 @@ impl Order {
     pub fn faa(region: u32, offset: u64, value: u64) -> Self {
         Self { step: step::FAA, region, offset, value, ..Self::default() }
     }
+
+    /// As handlers in C find it in their arguments.
+    pub fn words(&self) -> [u64; 5] {
+        [
+            u64::from(self.step) | u64::from(self.region) << 32,
+            self.offset,
+            u64::from(self.len) | u64::from(self.source) << 32,
+            self.expect,
+            self.value,
+        ]
+    }
 }
 
 /// A puppet's arguments: `orders`, then a claim of `reply_len` bytes.
@@ -132,12 +163,6 @@ pub fn strings_for_ever(order: Order) -> Vec<u8> {
 fn strings_of(count: u64, orders: &[Order], reply_len: u64) -> Vec<u8> {
     assert!(orders.len() <= ORDERS_MAX);
     let mut words = vec![count, reply_len];
-    for order in orders {
-        words.push(u64::from(order.step) | u64::from(order.region) << 32);
-        words.push(order.offset);
-        words.push(u64::from(order.len) | u64::from(order.source) << 32);
-        words.push(order.expect);
-        words.push(order.value);
-    }
+    words.extend(orders.iter().flat_map(Order::words));
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -6,6 +6,8 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`effort`] | how long tests go on |
+//! | [`litmus`] | two sides at two words, and the outcomes that they see |
 //! | [`objects`] | the BPF objects of this build |
 //! | [`mod@bench`] | one instance of the datapath, its own pins, torn down at the end |
 //! | [`frame`] | frames crafted byte by byte, independent of the product's own encoder |
@@ -18,8 +20,10 @@
 
 pub mod bench;
 pub mod cpus;
+pub mod effort;
 pub mod frame;
 pub mod handlers;
+pub mod litmus;
 pub mod objects;
 pub mod pieces;
 pub mod stage;

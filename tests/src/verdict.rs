@@ -32,6 +32,11 @@ pub struct Outcome {
 /// Both hooks with both loops.
 pub const VARIANTS: [(Hook, bool); 4] = [(Hook::Xdp, true), (Hook::Xdp, false), (Hook::Tc, true), (Hook::Tc, false)];
 
+/// Those of them that this kernel's verifier gets through.
+pub fn variants() -> impl Iterator<Item = (Hook, bool)> {
+    VARIANTS.into_iter().filter(|(_, may_goto)| !may_goto || Bench::may_goto())
+}
+
 impl Bench {
     /// Every program variant, one after another.
     pub fn variants() -> impl Iterator<Item = Self> {

@@ -8,21 +8,12 @@ use std::time::{Duration, Instant};
 use naam_abi::tables::{RIGHT_ALL, SessionEntry};
 use naam_abi::wire::Status;
 use naam_loader::Hook;
-use naam_tests::bench::{SESSION, port};
+use naam_tests::bench::{Bench, SESSION, port};
 use naam_tests::cpus;
+use naam_tests::effort;
 use naam_tests::frame::{Message, Network, Reply, Request};
 use naam_tests::handlers::{Order, handler, handler_with, strings};
 use naam_tests::stage::{APP, FUNCTION, SHARD, Stage, pattern};
-
-fn soak() -> bool {
-    std::env::var_os("NAAM_SOAK").is_some()
-}
-
-/// Two CPUs, or one twice on a machine that has but one.
-fn two_cpus() -> [usize; 2] {
-    let cpus = cpus::available();
-    [cpus[0], *cpus.get(1).unwrap_or(&cpus[0])]
-}
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at * 8..at * 8 + 8].try_into().expect("eight bytes"))
@@ -38,10 +29,10 @@ fn send(stage: &Stage, request: &Request) -> Option<Reply> {
 fn sums_from_two_cpus_are_exact() {
     let puppet = handler("puppet");
     for hook in Hook::ALL {
-        let stage = Stage::new(hook, true, &puppet);
-        let datagrams = if soak() { 100_000 } else { 2_000 };
+        let stage = Stage::new(hook, Bench::may_goto(), &puppet);
+        let datagrams = effort::rounds(2_000, 100_000);
         std::thread::scope(|scope| {
-            for (thread, cpu) in two_cpus().into_iter().enumerate() {
+            for (thread, cpu) in cpus::two().into_iter().enumerate() {
                 let stage = &stage;
                 scope.spawn(move || {
                     cpus::pin(cpu);
@@ -67,13 +58,13 @@ fn sums_from_two_cpus_are_exact() {
 fn exchanges_from_two_cpus_form_one_chain() {
     let puppet = handler("puppet");
     for hook in Hook::ALL {
-        let stage = Stage::new(hook, true, &puppet);
+        let stage = Stage::new(hook, Bench::may_goto(), &puppet);
         stage.memory[0].store(0, 0, Ordering::SeqCst).expect("inside");
-        let rounds = if soak() { 100_000 } else { 4_000 };
+        let rounds = effort::rounds(4_000, 100_000);
         let exchanged = AtomicU64::new(0);
         let failed = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            for (thread, cpu) in two_cpus().into_iter().enumerate() {
+            for (thread, cpu) in cpus::two().into_iter().enumerate() {
                 let (stage, exchanged, failed) = (&stage, &exchanged, &failed);
                 scope.spawn(move || {
                     cpus::pin(cpu);
@@ -105,12 +96,13 @@ fn exchanges_from_two_cpus_form_one_chain() {
 #[test]
 fn replaced_under_load_nothing_is_lost_or_mixed() {
     let builds = [handler_with("answer", &["-DANSWER=2"]), handler_with("answer", &["-DANSWER=1"])];
-    let replacements: u16 = if soak() { 500 } else { 15 };
+    // At least three are to be seen at work.
+    let replacements = effort::rounds(15, 500).max(5) as u16;
     for hook in Hook::ALL {
         for any_version in [true, false] {
-            let stage = Stage::new(hook, true, &builds[1]);
+            let stage = Stage::new(hook, Bench::may_goto(), &builds[1]);
             let stop = AtomicBool::new(false);
-            let [caller, loader] = two_cpus();
+            let [caller, loader] = cpus::two();
             let (ran, versions, refused) = std::thread::scope(|scope| {
                 let (stage, stop) = (&stage, &stop);
                 let calls = scope.spawn(move || {
@@ -175,11 +167,11 @@ fn messages_of_an_ended_session_leave_the_next_one_alone() {
     const NEW: u64 = 0x0e20_0e20_0e20_0e20;
     const NEXT: u32 = SESSION + 1024;
     let slow = handler("slow");
-    let rounds = if soak() { 300 } else { 12 };
+    let rounds = effort::rounds(12, 300);
     for hook in Hook::ALL {
-        let stage = Stage::new(hook, true, &slow);
+        let stage = Stage::new(hook, Bench::may_goto(), &slow);
         stage.load(FUNCTION + 1, 1, &handler("answer"));
-        let [old, new] = two_cpus();
+        let [old, new] = cpus::two();
         let mut overlapped = 0;
         for round in 0..rounds {
             stage.reset();

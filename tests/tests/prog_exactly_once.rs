@@ -8,12 +8,13 @@ use naam_abi::tables::{RIGHT_ALL, SessionEntry};
 use naam_abi::wire::Status;
 use naam_admission::Admitted;
 use naam_loader::Hook;
-use naam_tests::bench::port;
+use naam_tests::bench::{Bench, port};
 use naam_tests::cpus::{self, StartLine};
+use naam_tests::effort;
 use naam_tests::frame::{Answer, Message, Network, Reply, Request};
 use naam_tests::handlers::handler_with;
 use naam_tests::stage::{APP, FUNCTION, SHARD, Stage, pattern};
-use naam_tests::verdict::VARIANTS;
+use naam_tests::verdict::variants;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -192,12 +193,11 @@ fn word(answer: &Answer, at: usize) -> u64 {
 #[test]
 fn any_order_of_any_copies_runs_each_message_once() {
     let builds = builds();
-    let soak = std::env::var_os("NAAM_SOAK").is_some();
-    for (hook, may_goto) in VARIANTS {
+    for (hook, may_goto) in variants() {
         let stage = Stage::new(hook, may_goto, &builds[1]);
         // Generations and versions never come back, so that cases do not meet.
         let state = std::cell::Cell::new((1u16, [0u32; 2]));
-        let config = Config { cases: if soak { 2000 } else { 24 }, failure_persistence: None, ..Config::default() };
+        let config = Config { cases: effort::rounds(24, 2000), failure_persistence: None, ..Config::default() };
         let mut runner = TestRunner::new_with_rng(
             config,
             proptest::test_runner::TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed()),
@@ -229,7 +229,7 @@ fn seed() -> [u8; 32] {
 #[test]
 fn a_fresh_slot_takes_any_first_sequence() {
     let [_, build] = builds();
-    for (hook, may_goto) in VARIANTS {
+    for (hook, may_goto) in variants() {
         let stage = Stage::new(hook, may_goto, &build);
         // The slots keep 16 bits of a generation: 65536 is 0 there.
         for generation in [0u32, 1, 0xffff, 0x1_0000, 0x3f_ffff] {
@@ -259,7 +259,7 @@ fn a_fresh_slot_takes_any_first_sequence() {
 #[test]
 fn sequences_go_on_over_their_wrap() {
     let [_, build] = builds();
-    for (hook, may_goto) in VARIANTS {
+    for (hook, may_goto) in variants() {
         let stage = Stage::new(hook, may_goto, &build);
         let mut sequence = u32::MAX - 5;
         for round in 1..12 {
@@ -283,13 +283,12 @@ fn sequences_go_on_over_their_wrap() {
 #[test]
 fn copies_on_two_cpus_at_once_run_once() {
     let [_, build] = builds();
-    let cpus = cpus::available();
-    let [a, b] = [cpus[0], *cpus.get(1).unwrap_or(&cpus[0])];
-    let rounds = if std::env::var_os("NAAM_SOAK").is_some() { 200_000 } else { 4_000 };
+    let [a, b] = cpus::two();
+    let rounds = effort::rounds(4_000, 200_000);
     for hook in Hook::ALL {
-        let stage = Stage::new(hook, true, &build);
+        let stage = Stage::new(hook, Bench::may_goto(), &build);
         let network = Network::v4(port(APP, SHARD));
-        let frames: Vec<_> = (1..=rounds as u32)
+        let frames: Vec<_> = (1..=rounds)
             .map(|sequence| {
                 let messages = (0..4).map(|slot| message(sequence, slot, u64::from(slot) * 64)).collect();
                 network.frame(&Stage::request(messages).datagram())
@@ -335,6 +334,6 @@ fn copies_on_two_cpus_at_once_run_once() {
         let sums: Vec<_> = (0..4)
             .map(|slot| stage.memory[0].load(slot * 64, Ordering::SeqCst).expect("inside") - pattern(0, slot * 64))
             .collect();
-        assert_eq!(sums, [rounds as u64; 4], "{hook}");
+        assert_eq!(sums, [u64::from(rounds); 4], "{hook}");
     }
 }
