@@ -89,6 +89,9 @@ pub struct Role {
     /// Programs of this workspace, by package; they go to `/usr/bin`.
     #[serde(default)]
     pub programs: Vec<Program>,
+    /// Test programs of this workspace, which go to `/usr/lib/naam/tests`.
+    #[serde(default)]
+    pub tests: Vec<Program>,
     /// Files of the packages, with the libraries that they need; they keep their places. `{triplet}` stands for the
     /// architecture's name in places of libraries, such as `x86_64-linux-gnu`.
     #[serde(default)]
@@ -98,7 +101,7 @@ pub struct Role {
     pub files: Vec<File>,
 }
 
-/// A program of this workspace.
+/// A program of this workspace, or a test program.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Program {

@@ -30,6 +30,9 @@ use crate::{process, workspace::Workspace};
 /// Raised when images come out otherwise than before for the same content.
 const FORMAT: u32 = 1;
 
+/// Where test programs go.
+const TESTS: &str = "usr/lib/naam/tests";
+
 /// What a build of several images shares.
 pub struct Builder<'a> {
     workspace: &'a Workspace,
@@ -114,6 +117,9 @@ impl<'a> Builder<'a> {
         take("init", self.programs.agent(architecture)?)?;
         for program in &role.programs {
             take(&format!("usr/bin/{}", program.name), self.programs.program(architecture, program)?)?;
+        }
+        for test in &role.tests {
+            take(&format!("{TESTS}/{}", test.name), self.programs.test(architecture, test)?)?;
         }
         let triplet = format!("{}-linux-gnu", architecture.gnu());
         for place in &role.from_packages {

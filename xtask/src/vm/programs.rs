@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use naam_vm::describe::{Architecture, Program};
+use serde_json::Value;
 
 use crate::{
     build, process,
@@ -51,11 +52,8 @@ impl<'a> Programs<'a> {
     /// When it does not build.
     pub fn program(&mut self, architecture: Architecture, program: &Program) -> Result<PathBuf> {
         self.cached(architecture, program, |programs| {
-            if !programs.has_objects {
-                // The command line tool embeds them.
-                build::objects(programs.workspace)?;
-                programs.has_objects = true;
-            }
+            // The command line tool embeds them.
+            programs.objects()?;
             if Architecture::native() == Some(architecture) {
                 // The very program that users run; and others are chosen along with it, or cargo would build their libraries
                 // once more, with fewer features.
@@ -67,6 +65,36 @@ impl<'a> Programs<'a> {
                 programs.build(architecture, program, &[])
             }
         })
+    }
+
+    /// A test program: here the one that `cargo xtask test` runs.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn test(&mut self, architecture: Architecture, program: &Program) -> Result<PathBuf> {
+        const JSON: [&str; 2] = ["--message-format", "json-render-diagnostics"];
+        self.cached(architecture, program, |programs| {
+            // What it puts into the kernel is in the image, too.
+            programs.objects()?;
+            let mut command = if Architecture::native() == Some(architecture) {
+                let mut command = workspace::cargo();
+                command.args(["rustc", "-p", &program.package, "--test", &program.name]).args(JSON);
+                command.current_dir(programs.workspace.root());
+                command
+            } else {
+                programs.command(architecture, program, "--test", &JSON, &[])?
+            };
+            let messages = process::output(command.stderr(Stdio::inherit()))?;
+            executable(&messages, &program.name).context("cargo names no such test program")
+        })
+    }
+
+    fn objects(&mut self) -> Result<()> {
+        if !self.has_objects {
+            build::objects(self.workspace)?;
+            self.has_objects = true;
+        }
+        Ok(())
     }
 
     fn cached(
@@ -87,12 +115,27 @@ impl<'a> Programs<'a> {
 
     /// `flags` are for the program itself only: libraries are built once for all.
     fn build(&self, architecture: Architecture, program: &Program, flags: &[&str]) -> Result<PathBuf> {
-        let target = format!("{}-unknown-linux-gnu", architecture.gnu());
-        // Other flags than the workspace's own builds have: in a folder of their own they do not undo each other.
-        let dir = self.workspace.target().join("vm/build");
+        process::inherit(&mut self.command(architecture, program, "--bin", &[], flags)?)?;
+        Ok(self.dir().join(triple(architecture)).join("release").join(&program.name))
+    }
+
+    /// Other flags than the workspace's own builds have: in a folder of their own they do not undo each other.
+    fn dir(&self) -> PathBuf {
+        self.workspace.target().join("vm/build")
+    }
+
+    fn command(
+        &self,
+        architecture: Architecture,
+        program: &Program,
+        kind: &str,
+        options: &[&str],
+        flags: &[&str],
+    ) -> Result<Command> {
+        let dir = self.dir();
         let mut command = workspace::cargo();
-        command.args(["rustc", "--release", "--target", &target, "--target-dir"]).arg(&dir);
-        command.args(["-p", &program.package, "--bin", &program.name]).current_dir(self.workspace.root());
+        command.args(["rustc", "--release", "--target", &triple(architecture), "--target-dir"]).arg(&dir);
+        command.args(["-p", &program.package, kind, &program.name]).args(options).current_dir(self.workspace.root());
         command.env("RUSTFLAGS", "").env("NAAM_BPF_DIR", self.workspace.target().join("bpf"));
         if Architecture::native() != Some(architecture) {
             self.cross(&mut command, architecture)?;
@@ -101,8 +144,7 @@ impl<'a> Programs<'a> {
         if Architecture::native() != Some(architecture) {
             command.arg("-L").arg(format!("native={}", unused_libraries(&dir)?.display()));
         }
-        process::inherit(&mut command)?;
-        Ok(dir.join(target).join("release").join(&program.name))
+        Ok(command)
     }
 
     /// There need be no compiled standard library for another architecture: it is built along.
@@ -119,13 +161,25 @@ impl<'a> Programs<'a> {
             bail!("`{compiler}` is missing\ncure: apt-get install gcc-{triplet}");
         }
         let target = format!("{}_unknown_linux_gnu", architecture.gnu());
-        command.args(["-Z", "build-std=std,panic_unwind"]).env("RUSTC_BOOTSTRAP", "1");
+        // All programs share what is built: cargo adds `test` for test programs, which would make everything another crate.
+        command.args(["-Z", "build-std=std,panic_unwind,test"]).env("RUSTC_BOOTSTRAP", "1");
         command.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), &compiler);
         command.env(format!("CC_{target}"), &compiler);
         // It is emulated: what takes long there is not this program, and the compiler is not emulated.
         command.env("CARGO_PROFILE_RELEASE_DEBUG", "0").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         Ok(())
     }
+}
+
+fn triple(architecture: Architecture) -> String {
+    format!("{}-unknown-linux-gnu", architecture.gnu())
+}
+
+/// The file of a test program, by what cargo says of its work.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut tests = messages.filter(|message| message["target"]["name"] == name && message["profile"]["test"] == true);
+    tests.find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
 /// A folder with libraries that libbpf-sys names to the linker and nothing of ours takes anything from: without content, so
@@ -146,5 +200,29 @@ pub fn source(workspace: &Workspace, from: &str) -> PathBuf {
     match from.strip_prefix("target/") {
         Some(inside) => workspace.target().join(inside),
         None => workspace.root().join(Path::new(from)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_programs_file_is_the_one_that_cargo_names() {
+        let message = |name: &str, test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"name":"{name}"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+            )
+        };
+        let lines = [
+            message("prog_one", false, "null"),
+            message("prog_two", true, r#""/t/prog_two-1""#),
+            "not of cargo".to_owned(),
+            message("prog_one", true, r#""/t/prog_one-2""#),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        let messages = lines.join("\n");
+        assert_eq!(executable(&messages, "prog_one"), Some("/t/prog_one-2".into()));
+        assert_eq!(executable(&messages, "prog_none"), None);
     }
 }
