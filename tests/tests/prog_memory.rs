@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "prog_site uses the rest")]
 mod home;
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
@@ -18,6 +19,7 @@ use naam_client::site::{Placement, SiteClient};
 use naam_client::{Call, ClientError, Function, Options, Shard};
 use naam_loader::Hook;
 use naam_tests::stage::SHARD;
+use rustix::event::{EventfdFlags, eventfd};
 
 /// Much longer than anything takes.
 const WAIT: Duration = Duration::from_secs(60);
@@ -32,11 +34,21 @@ struct Mirror {
     /// READs until it breaks.
     left: u32,
     wanted: Vec<(u64, u64, u32, Instant)>,
+    /// Tells after `slow`, if it can tell.
+    tells: Option<Arc<OwnedFd>>,
+    polls: Arc<AtomicU32>,
 }
 
 impl Mirror {
     fn new(home: &Arc<Home>, slow_ms: u64, left: u32) -> Box<Self> {
-        Box::new(Self { home: Arc::clone(home), slow: Duration::from_millis(slow_ms), left, wanted: Vec::new() })
+        Box::new(Self {
+            home: Arc::clone(home),
+            slow: Duration::from_millis(slow_ms),
+            left,
+            wanted: Vec::new(),
+            tells: None,
+            polls: Arc::default(),
+        })
     }
 }
 
@@ -55,6 +67,7 @@ impl Memory for Mirror {
     }
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), Lost> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
         let (due, waits) = self.wanted.drain(..).partition(|(.., at)| at.elapsed() >= self.slow);
         self.wanted = waits;
         let due: Vec<_> = due;
@@ -65,6 +78,18 @@ impl Memory for Mirror {
             each(tag, &bytes);
         }
         Ok(())
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        let (told, slow) = (self.tells.as_ref()?, self.slow);
+        // What it has told before is forgotten.
+        let _ = rustix::io::read(told, &mut [0; 8]);
+        let theirs = Arc::clone(told);
+        std::thread::spawn(move || {
+            std::thread::sleep(slow);
+            rustix::io::write(&theirs, &1u64.to_ne_bytes()).expect("an eventfd");
+        });
+        Some(told.as_fd())
     }
 
     fn in_flight(&self) -> usize {
@@ -149,6 +174,24 @@ fn what_fails_is_not_chosen() {
     let mut without = SiteClient::new(home.client(session, &Options::default()), Placement::Client);
     let choice = tried(&mut without, Mirror::new(&home, 0, u32::MAX));
     assert!(choice.chosen == "onesided" && choice.why.contains("no raw right"), "{choice}");
+}
+
+/// Whoever waits for a memory that tells does not look at it all the while.
+#[test]
+fn a_memory_that_tells_is_waited_for_asleep() {
+    let home = Home::new(Hook::Xdp, 32);
+    let looked = |tells: bool| {
+        let mut site = home.site(Placement::Client);
+        let mut memory = Mirror::new(&home, 20, u32::MAX);
+        let polls = Arc::clone(&memory.polls);
+        memory.tells = tells.then(|| Arc::new(eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd")));
+        site.set_memory(memory);
+        assert_eq!(counts(&mut site), (READS, 0));
+        assert_eq!(site.stats().memory_sleeps > 0, tells, "{:?}", site.stats());
+        polls.load(Ordering::SeqCst)
+    };
+    let (asleep, awake) = (looked(true), looked(false));
+    assert!(asleep * 4 < awake, "{asleep} looks instead of {awake}");
 }
 
 /// Calls run by one-sided functions until the trial is over; none of them waits for it.

@@ -141,6 +141,10 @@ fn a_session_reaches_what_it_may_and_nothing_else() {
         // A key that nobody gave, an address behind the end.
         ("read numbers=read 0 1 --forge key", "remote access error"),
         ("read numbers=read 0 1 --forge address", "remote access error"),
+        (
+            "read numbers=read 0 1 --forge key",
+            "ask the peer for its address and key again, and connect a new queue pair",
+        ),
         // READ does not mean WRITE.
         ("write numbers=read 0 1", "remote invalid request error"),
         ("read numbers=write 0 1", "remote invalid request error"),
@@ -155,6 +159,8 @@ fn a_session_reaches_what_it_may_and_nothing_else() {
     ] {
         refused(&lab, wrong, status);
     }
+    // A device that is not there at this end.
+    refused(&lab, "--device rxe9 read numbers=read 0 1", "no RDMA device rxe9, only rxe0");
     // The key of another session, which may reach another region, is worth nothing here.
     let held = in_background(&lab, "hold others=read", "/tmp/hold");
     let theirs = told(&lab, "/tmp/hold", ":");
@@ -191,7 +197,10 @@ fn what_is_taken_from_a_session_is_taken_from_its_queue_pair() {
     assert_eq!(rdma(&lab)["connections"], 1, "queue pairs go before the region");
     wait_for(&lab, "it is deregistered", |status| status["registered_bytes"] == 2 << 20);
     let told_others = told(&lab, "/tmp/others", "queue pair");
-    assert!(told_others.contains("rxe0") && told_others.contains("retry"), "{told_others}");
+    for part in ["rxe0", "10.77.0.2", "transport retry counter exceeded", "does not answer", "connect a new queue pair"]
+    {
+        assert!(told_others.contains(part), "{part}: {told_others}");
+    }
     assert_eq!(client(&lab).sh("cat /tmp/numbers").unwrap().trim(), "reading");
     host(&lab).sh("naam app rm demo").unwrap();
     assert_eq!(rdma(&lab)["connections"], 0);

@@ -2298,6 +2298,12 @@ pub struct Verbs {
         access: ::std::os::raw::c_int,
     ) -> *mut ibv_mr,
     pub ibv_dereg_mr: unsafe extern "C" fn(mr: *mut ibv_mr) -> ::std::os::raw::c_int,
+    pub ibv_create_comp_channel: unsafe extern "C" fn(
+        context: *mut ibv_context,
+    ) -> *mut ibv_comp_channel,
+    pub ibv_destroy_comp_channel: unsafe extern "C" fn(
+        channel: *mut ibv_comp_channel,
+    ) -> ::std::os::raw::c_int,
     pub ibv_create_cq: unsafe extern "C" fn(
         context: *mut ibv_context,
         cqe: ::std::os::raw::c_int,
@@ -2306,6 +2312,15 @@ pub struct Verbs {
         comp_vector: ::std::os::raw::c_int,
     ) -> *mut ibv_cq,
     pub ibv_destroy_cq: unsafe extern "C" fn(cq: *mut ibv_cq) -> ::std::os::raw::c_int,
+    pub ibv_get_cq_event: unsafe extern "C" fn(
+        channel: *mut ibv_comp_channel,
+        cq: *mut *mut ibv_cq,
+        cq_context: *mut *mut ::std::os::raw::c_void,
+    ) -> ::std::os::raw::c_int,
+    pub ibv_ack_cq_events: unsafe extern "C" fn(
+        cq: *mut ibv_cq,
+        nevents: ::std::os::raw::c_uint,
+    ),
     pub ibv_create_qp: unsafe extern "C" fn(
         pd: *mut ibv_pd,
         qp_init_attr: *mut ibv_qp_init_attr,
@@ -2361,8 +2376,16 @@ impl Verbs {
         let ibv_dealloc_pd = __library.get(b"ibv_dealloc_pd\0").map(|sym| *sym)?;
         let ibv_reg_mr = __library.get(b"ibv_reg_mr\0").map(|sym| *sym)?;
         let ibv_dereg_mr = __library.get(b"ibv_dereg_mr\0").map(|sym| *sym)?;
+        let ibv_create_comp_channel = __library
+            .get(b"ibv_create_comp_channel\0")
+            .map(|sym| *sym)?;
+        let ibv_destroy_comp_channel = __library
+            .get(b"ibv_destroy_comp_channel\0")
+            .map(|sym| *sym)?;
         let ibv_create_cq = __library.get(b"ibv_create_cq\0").map(|sym| *sym)?;
         let ibv_destroy_cq = __library.get(b"ibv_destroy_cq\0").map(|sym| *sym)?;
+        let ibv_get_cq_event = __library.get(b"ibv_get_cq_event\0").map(|sym| *sym)?;
+        let ibv_ack_cq_events = __library.get(b"ibv_ack_cq_events\0").map(|sym| *sym)?;
         let ibv_create_qp = __library.get(b"ibv_create_qp\0").map(|sym| *sym)?;
         let ibv_modify_qp = __library.get(b"ibv_modify_qp\0").map(|sym| *sym)?;
         let ibv_destroy_qp = __library.get(b"ibv_destroy_qp\0").map(|sym| *sym)?;
@@ -2385,8 +2408,12 @@ impl Verbs {
             ibv_dealloc_pd,
             ibv_reg_mr,
             ibv_dereg_mr,
+            ibv_create_comp_channel,
+            ibv_destroy_comp_channel,
             ibv_create_cq,
             ibv_destroy_cq,
+            ibv_get_cq_event,
+            ibv_ack_cq_events,
             ibv_create_qp,
             ibv_modify_qp,
             ibv_destroy_qp,
@@ -2476,6 +2503,18 @@ impl Verbs {
     pub unsafe fn ibv_dereg_mr(&self, mr: *mut ibv_mr) -> ::std::os::raw::c_int {
         (self.ibv_dereg_mr)(mr)
     }
+    pub unsafe fn ibv_create_comp_channel(
+        &self,
+        context: *mut ibv_context,
+    ) -> *mut ibv_comp_channel {
+        (self.ibv_create_comp_channel)(context)
+    }
+    pub unsafe fn ibv_destroy_comp_channel(
+        &self,
+        channel: *mut ibv_comp_channel,
+    ) -> ::std::os::raw::c_int {
+        (self.ibv_destroy_comp_channel)(channel)
+    }
     pub unsafe fn ibv_create_cq(
         &self,
         context: *mut ibv_context,
@@ -2488,6 +2527,21 @@ impl Verbs {
     }
     pub unsafe fn ibv_destroy_cq(&self, cq: *mut ibv_cq) -> ::std::os::raw::c_int {
         (self.ibv_destroy_cq)(cq)
+    }
+    pub unsafe fn ibv_get_cq_event(
+        &self,
+        channel: *mut ibv_comp_channel,
+        cq: *mut *mut ibv_cq,
+        cq_context: *mut *mut ::std::os::raw::c_void,
+    ) -> ::std::os::raw::c_int {
+        (self.ibv_get_cq_event)(channel, cq, cq_context)
+    }
+    pub unsafe fn ibv_ack_cq_events(
+        &self,
+        cq: *mut ibv_cq,
+        nevents: ::std::os::raw::c_uint,
+    ) {
+        (self.ibv_ack_cq_events)(cq, nevents)
     }
     pub unsafe fn ibv_create_qp(
         &self,

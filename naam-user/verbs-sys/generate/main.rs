@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 use bindgen::{EnumVariation, Formatter};
 
 /// What the safe layer calls. Everything here is an exported symbol of libibverbs since its first stable version.
-const FUNCTIONS: [&str; 22] = [
+const FUNCTIONS: [&str; 26] = [
     "ibv_get_device_list",
     "ibv_free_device_list",
     "ibv_get_device_name",
@@ -19,6 +19,10 @@ const FUNCTIONS: [&str; 22] = [
     "ibv_dealloc_pd",
     "ibv_reg_mr",
     "ibv_dereg_mr",
+    "ibv_create_comp_channel",
+    "ibv_destroy_comp_channel",
+    "ibv_get_cq_event",
+    "ibv_ack_cq_events",
     "ibv_create_cq",
     "ibv_destroy_cq",
     "ibv_create_qp",

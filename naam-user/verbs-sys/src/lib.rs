@@ -5,8 +5,8 @@
 //! by bindgen and kept in the repository; `cargo xtask verbs-sys` generates them again, from the very version of the header
 //! that `vm-images/lock.toml` names, and says whether they are the same.
 //!
-//! Two calls of the data path are no symbols of the library but inline functions of the header, one indirect call each.
-//! They are written out here ([`post_send`], [`poll_cq`]) rather than wrapped in C: a wrapper would have to
+//! Three calls of the data path are no symbols of the library but inline functions of the header, one indirect call each.
+//! They are written out here ([`post_send`], [`poll_cq`], [`req_notify_cq`]) rather than wrapped in C: a wrapper would have to
 //! be compiled against the header on every machine that builds NAAM, for every processor. That the header still says what
 //! is written here is checked by `cargo xtask verbs-sys` as well.
 
@@ -29,8 +29,11 @@ pub use bindings::*;
 pub const LIBRARY: &str = "libibverbs.so.1";
 
 /// The bodies of the header's inline functions that are written out here, without white space at their ends.
-pub const INLINE_BODIES: [&str; 2] =
-    ["return qp->context->ops.post_send(qp, wr, bad_wr);", "return cq->context->ops.poll_cq(cq, num_entries, wc);"];
+pub const INLINE_BODIES: [&str; 3] = [
+    "return qp->context->ops.post_send(qp, wr, bad_wr);",
+    "return cq->context->ops.poll_cq(cq, num_entries, wc);",
+    "return cq->context->ops.req_notify_cq(cq, solicited_only);",
+];
 
 /// `ibv_post_send`.
 ///
@@ -53,4 +56,15 @@ pub unsafe fn poll_cq(cq: *mut ibv_cq, count: i32, wc: *mut ibv_wc) -> i32 {
     let call = unsafe { (*(*cq).context).ops.poll_cq };
     // SAFETY: as the caller promises.
     call.map_or(-libc::ENOSYS, |call| unsafe { call(cq, count, wc) })
+}
+
+/// `ibv_req_notify_cq`.
+///
+/// # Safety
+/// `cq` is a live completion queue.
+pub unsafe fn req_notify_cq(cq: *mut ibv_cq, solicited_only: i32) -> i32 {
+    // SAFETY: the caller's queue is live, and so is the context that it belongs to.
+    let call = unsafe { (*(*cq).context).ops.req_notify_cq };
+    // SAFETY: as the caller promises.
+    call.map_or(libc::ENOSYS, |call| unsafe { call(cq, solicited_only) })
 }

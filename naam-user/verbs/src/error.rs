@@ -115,16 +115,39 @@ pub enum Error {
         /// Requests, at most.
         most: u32,
     },
+    /// A queue pair that cannot be connected.
+    #[error(
+        "{operation} at port {port} of RDMA device {device}, from GID {} to GID {} (queue pair {peer_qpn:#x}): {source}; \
+         there has to be a way between these addresses, and the peer's queue pair", ip(*gid), ip(*peer)
+    )]
+    Connect {
+        /// What was to be done.
+        operation: &'static str,
+        /// The device.
+        device: String,
+        /// The port, from 1.
+        port: u8,
+        /// Its address.
+        gid: Gid,
+        /// The peer's address.
+        peer: Gid,
+        /// The peer's queue pair.
+        peer_qpn: u32,
+        /// Why not.
+        source: io::Error,
+    },
     /// A request did not succeed. The queue pair takes no others.
     #[error(
-        "{operation} by queue pair {qpn:#x} of RDMA device {device}: {status} (vendor's code {vendor:#x}); \
-         connect a new queue pair, and ask the peer for its memory's address and key again"
+        "{operation} by queue pair {qpn:#x} of RDMA device {device}, connected to GID {}: {status} (vendor's code {vendor:#x}); {}, \
+         and connect a new queue pair", ip(*peer), remedy(status)
     )]
     Completion {
         /// The device.
         device: String,
         /// The queue pair's number.
         qpn: u32,
+        /// The peer's address.
+        peer: Gid,
         /// What was asked for.
         operation: &'static str,
         /// For example `remote access error`.
@@ -132,6 +155,29 @@ pub enum Error {
         /// The device's own number.
         vendor: u32,
     },
+}
+
+fn ip(gid: Gid) -> std::net::IpAddr {
+    gid.ip()
+}
+
+/// What to do first about a request that failed, by what the library calls its status.
+fn remedy(status: &str) -> &'static str {
+    match status {
+        "transport retry counter exceeded" | "RNR retry counter exceeded" => {
+            "the peer does not answer: look whether it and its device are up (`rdma link` there)"
+        }
+        "remote access error" => {
+            "the peer's memory is not open to this queue pair: ask the peer for its address and key again"
+        }
+        "remote invalid request error" | "remote operation error" => {
+            "the peer does not serve such a request here: ask it for the right"
+        }
+        "local protection error" | "local access violation error" => {
+            "register the memory here with the access that this takes"
+        }
+        _ => "ask the peer for its memory's address and key again",
+    }
 }
 
 fn at(index: Option<u8>) -> String {
@@ -170,6 +216,22 @@ mod tests {
         let no_gid = |index, known: &str| Error::NoGid { device: "rxe0".into(), port: 1, index, known: known.into() };
         assert!(no_gid(None, "").to_string().contains("give its interface an address"));
         assert!(no_gid(Some(9), "0: fe80").to_string().ends_with("no GID at index 9, only 0: fe80"));
+        let completion = |status: &str| {
+            let (device, peer, status) =
+                ("rxe0".into(), Gid::from(std::net::IpAddr::from([10, 0, 0, 2])), status.into());
+            Error::Completion { device, qpn: 17, peer, operation: "READ", status, vendor: 0 }.to_string()
+        };
+        for (status, cure) in [
+            ("transport retry counter exceeded", "does not answer"),
+            ("remote access error", "address and key"),
+            ("remote invalid request error", "for the right"),
+            ("something new", "address and key"),
+        ] {
+            let text = completion(status);
+            for part in ["READ", "0x11", "rxe0", "10.0.0.2", status, cure, "connect a new queue pair"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
         assert!(Error::NoDevice.to_string().contains("rdma link add"));
     }
 }

@@ -13,6 +13,7 @@
 //! rdma-core is looked for when a [`Device`] is opened. Without it, or without a device, that is an [`Error`] that says how
 //! to get one; nothing else of NAAM needs it.
 
+mod channel;
 mod device;
 mod error;
 mod event;

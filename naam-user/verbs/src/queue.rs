@@ -1,6 +1,12 @@
 //! Reliable connections: requests and their completions.
 
-use std::{collections::VecDeque, ffi::CStr, ptr::NonNull, sync::Arc};
+use std::{
+    collections::VecDeque,
+    ffi::CStr,
+    os::fd::{AsFd, BorrowedFd},
+    ptr::NonNull,
+    sync::Arc,
+};
 
 use naam_verbs_sys::{
     self as sys, ibv_mtu, ibv_qp_attr_mask as mask, ibv_qp_state as state, ibv_send_flags, ibv_wc_status, ibv_wr_opcode,
@@ -8,7 +14,7 @@ use naam_verbs_sys::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Device, Domain, Error, Gid, Local, MemoryRegion, RemoteMemory};
+use crate::{Access, Device, Domain, Error, Gid, Local, MemoryRegion, RemoteMemory, channel::Channel};
 
 /// Sequence numbers of packets have 24 bits.
 const SEQUENCE_MASK: u32 = (1 << 24) - 1;
@@ -72,6 +78,9 @@ pub struct Connected {
     /// Completed, and not told yet.
     completed: VecDeque<WorkId>,
     next: u64,
+    peer: Gid,
+    /// The device is to tell of the next completion, and may have.
+    armed: bool,
 }
 
 /// What is asked of a peer. It holds its memory until it has completed, or the pair is gone.
@@ -117,11 +126,13 @@ impl Limits {
     }
 }
 
-/// Queue pair and completion queue, which it has to itself.
+/// Queue pair, completion queue and the channel that tells of it, which it has to itself.
 #[derive(Debug)]
 struct Handles {
     pair: NonNull<sys::ibv_qp>,
     completions: NonNull<sys::ibv_cq>,
+    /// Where the device tells of a completion, when it is asked to: a descriptor of the process.
+    channel: Option<Channel>,
     domain: Arc<Domain>,
     depth: u32,
 }
@@ -136,9 +147,21 @@ impl QueuePair {
     /// # Errors
     /// When the device refuses.
     pub fn new(domain: &Arc<Domain>, local: &Local, depth: u32, access: Access) -> Result<Self, Error> {
+        Self::with(domain, local, depth, access, false)
+    }
+
+    /// The same, of which the device can tell that a request has completed: see [`Connected::arm`]. It takes a file descriptor.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn that_tells(domain: &Arc<Domain>, local: &Local, depth: u32, access: Access) -> Result<Self, Error> {
+        Self::with(domain, local, depth, access, true)
+    }
+
+    fn with(domain: &Arc<Domain>, local: &Local, depth: u32, access: Access, tells: bool) -> Result<Self, Error> {
         let Local { port, gid, .. } = *local;
         let limits = Limits::of(&domain.device().attributes()?, depth);
-        let handles = Handles::new(domain, limits.depth)?;
+        let handles = Handles::new(domain, limits.depth, tells)?;
         let mut attributes = sys::ibv_qp_attr {
             qp_state: state::IBV_QPS_INIT,
             port_num: port.number,
@@ -168,8 +191,15 @@ impl QueuePair {
     /// # Errors
     /// When the peer's endpoint is none, or the device refuses.
     pub fn connect(self, peer: &Endpoint) -> Result<Connected, Error> {
-        let Self { handles, limits, local: Local { port, gid_index, .. }, endpoint } = self;
+        let Self { handles, limits, local: Local { port, gid_index, gid: own }, endpoint } = self;
         let gid: Gid = peer.gid.parse()?;
+        let failed = |error| match error {
+            Error::Call { operation, device, source } => {
+                let (port, peer_qpn) = (port.number, peer.qpn);
+                Error::Connect { operation, device, port, gid: own, peer: gid, peer_qpn, source }
+            }
+            other => other,
+        };
         // The largest size that both take.
         let mtu = (1..=port.mtu).rev().find(|mtu| mtu_bytes(*mtu) <= peer.mtu).unwrap_or(1);
         let mut receive = sys::ibv_qp_attr {
@@ -194,7 +224,7 @@ impl QueuePair {
             | mask::IBV_QP_RQ_PSN
             | mask::IBV_QP_MAX_DEST_RD_ATOMIC
             | mask::IBV_QP_MIN_RNR_TIMER;
-        handles.modify("make a queue pair ready to receive", &mut receive, given)?;
+        handles.modify("make a queue pair ready to receive", &mut receive, given).map_err(failed)?;
         let mut send = sys::ibv_qp_attr {
             qp_state: state::IBV_QPS_RTS,
             sq_psn: endpoint.psn,
@@ -210,13 +240,15 @@ impl QueuePair {
             | mask::IBV_QP_RETRY_CNT
             | mask::IBV_QP_RNR_RETRY
             | mask::IBV_QP_MAX_QP_RD_ATOMIC;
-        handles.modify("make a queue pair ready to send", &mut send, given)?;
+        handles.modify("make a queue pair ready to send", &mut send, given).map_err(failed)?;
         Ok(Connected {
             staged: VecDeque::with_capacity(handles.depth as usize),
             posted: VecDeque::with_capacity(handles.depth as usize),
             completed: VecDeque::with_capacity(handles.depth as usize),
             handles,
+            peer: gid,
             next: 0,
+            armed: false,
         })
     }
 }
@@ -225,6 +257,11 @@ impl Connected {
     /// The queue pair's number on its device.
     pub fn number(&self) -> u32 {
         self.handles.number()
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> Gid {
+        self.peer
     }
 
     /// Asks for `len` bytes of the peer's memory, which come to `local` until the request has [completed](Self::poll).
@@ -285,15 +322,41 @@ impl Connected {
     /// # Errors
     /// When one did not succeed: then no later one will either.
     pub fn poll(&mut self) -> Result<Option<WorkId>, Error> {
-        if let Some(id) = self.completed.pop_front() {
-            return Ok(Some(id));
+        if self.completed.is_empty() {
+            self.collect()?;
         }
+        Ok(self.completed.pop_front())
+    }
+
+    /// Has the device tell of the next completion: this descriptor then can be read from. None: there is one already, or the pair
+    /// [cannot tell](QueuePair::new), so do not wait. What the descriptor has told before is forgotten.
+    ///
+    /// # Errors
+    /// When the device refuses, or as [`poll`](Self::poll).
+    pub fn arm(&mut self) -> Result<Option<BorrowedFd<'_>>, Error> {
+        let Some(channel) = &self.handles.channel else { return Ok(None) };
+        if std::mem::take(&mut self.armed) {
+            channel.forget(self.handles.completions);
+        }
+        // SAFETY: the queue is live.
+        let outcome = unsafe { sys::req_notify_cq(self.handles.completions.as_ptr(), 0) };
+        self.handles.domain.device().check("ask for completions", outcome)?;
+        self.armed = true;
+        // What has come before that, it does not tell of.
+        if self.completed.is_empty() {
+            self.collect()?;
+        }
+        Ok(self.handles.channel.as_ref().filter(|_| self.completed.is_empty()).map(Channel::as_fd))
+    }
+
+    /// Takes what has completed from the device.
+    fn collect(&mut self) -> Result<(), Error> {
         let mut told = [sys::ibv_wc::default(); POLL];
         // SAFETY: the queue is live, and there is room for so many completions.
         let count = unsafe { sys::poll_cq(self.handles.completions.as_ptr(), POLL as i32, told.as_mut_ptr()) };
         let device = self.handles.domain.device();
         let Ok(count) = usize::try_from(count) else {
-            return device.check("poll a completion queue", count).map(|()| None);
+            return device.check("poll a completion queue", count);
         };
         for completion in told.iter().take(count) {
             let id = WorkId(completion.wr_id);
@@ -305,6 +368,7 @@ impl Connected {
                 return Err(Error::Completion {
                     device: device.name().to_owned(),
                     qpn: self.handles.number(),
+                    peer: self.peer,
                     operation,
                     status: status.to_string_lossy().into_owned(),
                     vendor: completion.vendor_err,
@@ -315,7 +379,7 @@ impl Connected {
                 self.completed.push_back(request.id);
             }
         }
-        Ok(self.completed.pop_front())
+        Ok(())
     }
 
     /// Requests on their way or staged.
@@ -372,11 +436,12 @@ impl Connected {
 }
 
 impl Handles {
-    fn new(domain: &Arc<Domain>, depth: u32) -> Result<Self, Error> {
+    fn new(domain: &Arc<Domain>, depth: u32, tells: bool) -> Result<Self, Error> {
         let device = domain.device();
-        let null = std::ptr::null_mut();
-        // SAFETY: the context is open; neither a context of ours nor a channel is given.
-        let made = unsafe { device.verbs().ibv_create_cq(device.context(), depth as i32, null, null.cast(), 0) };
+        let channel = tells.then(|| Channel::new(domain)).transpose()?;
+        let (null, told_by) = (std::ptr::null_mut(), channel.as_ref().map_or(std::ptr::null_mut(), Channel::as_ptr));
+        // SAFETY: the context is open, the channel live if there is one; no context of ours is given.
+        let made = unsafe { device.verbs().ibv_create_cq(device.context(), depth as i32, null, told_by, 0) };
         let completions = device.made("create a completion queue", made)?;
         let mut attributes = sys::ibv_qp_init_attr {
             send_cq: completions.as_ptr(),
@@ -397,7 +462,7 @@ impl Handles {
             // SAFETY: the queue is ours, and nothing uses it.
             unsafe { device.verbs().ibv_destroy_cq(completions.as_ptr()) };
         })?;
-        Ok(Self { pair, completions, domain: Arc::clone(domain), depth })
+        Ok(Self { pair, completions, channel, domain: Arc::clone(domain), depth })
     }
 
     fn number(&self) -> u32 {

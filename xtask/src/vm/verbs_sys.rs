@@ -60,7 +60,7 @@ pub fn run(workspace: &Workspace, write: bool) -> Result<()> {
     Ok(())
 }
 
-/// Two calls are inline functions, written out in Rust: the header has to say the same still.
+/// Three calls are inline functions, written out in Rust: the header has to say the same still.
 fn check_inline(workspace: &Workspace, include: &Path) -> Result<()> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let (header, ours) = (read(&include.join("infiniband/verbs.h"))?, read(&workspace.root().join(TRANSCRIBED))?);

@@ -1,8 +1,21 @@
 //! Memory that stands before the built-in functions: handlers' READs come from there, as far as it reaches.
 
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use naam_transport::TransportError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::SiteClient;
 use super::choice::ONESIDED;
 use super::visit::Doing;
+use crate::client::now;
+
+/// How long a memory is looked at again and again before it is to tell: what a device brings in time comes sooner than a sleep
+/// ends.
+const SPIN: Duration = Duration::from_micros(50);
+/// Longest sleep: a memory that stays silent has to be noticed.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// A way to the memory of the session's regions besides built-in function 0, such as RDMA.
 ///
@@ -28,6 +41,12 @@ pub trait Memory: Send {
     /// # Errors
     /// [`Lost`]: nothing comes any more, also of what was asked for before.
     fn poll(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), Lost>;
+
+    /// Looked at again and again for longer than READs take, it may tell by a descriptor, which can be read from once something
+    /// has arrived. None: it cannot, or something has.
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// READs that were taken and have not arrived.
     fn in_flight(&self) -> usize;
@@ -65,9 +84,10 @@ impl SiteClient {
     /// Takes what has arrived.
     pub(super) fn poll_memory(&mut self) {
         let Some(memory) = &mut self.memory else { return };
-        let Self { visits, ready, stats, .. } = self;
+        let Self { visits, ready, stats, looked, .. } = self;
         let polled = memory.poll(&mut |tag, bytes| {
             stats.memory_reads += 1;
+            *looked = None;
             let (index, fetch) = (tag as u32, (tag >> 32) as u32);
             let Some(visit) = visits.get_mut(index as usize) else { return };
             if (visit.doing, visit.fetches) == (Doing::Fetch, fetch) {
@@ -84,6 +104,35 @@ impl SiteClient {
         self.note_loss(flushed.unwrap_or(Ok(())));
     }
 
+    /// Whether a memory has something on its way.
+    pub(super) fn waits_for_memory(&self) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.in_flight() > 0)
+            || self.trial.as_ref().is_some_and(|trial| trial.waits_for_memory())
+    }
+
+    /// Waits for it, at most `limit`. Where datagrams are on their way, too, nobody tells of both: then it only looks.
+    pub(super) fn wait_for_memory(&mut self, limit: Duration) -> Result<(), TransportError> {
+        let began = *self.looked.get_or_insert_with(now);
+        let waker = self.client.waker();
+        let alone = self.client.core().in_flight() == 0 && self.ready.is_empty() && self.lacking.bound(limit) == limit;
+        let counts = u64::from(self.trial.is_none());
+        let memory = self.trial.as_mut().map(|trial| trial.memory()).or(self.memory.as_mut());
+        let spun = now().saturating_sub(began) > SPIN.as_nanos() as u64;
+        let Some(told) = memory.filter(|_| alone && spun).and_then(|memory| memory.arm()) else {
+            std::thread::yield_now();
+            return Ok(());
+        };
+        self.stats.memory_sleeps += counts;
+        let mut polled = [PollFd::from_borrowed_fd(told, PollFlags::IN), PollFd::new(&waker, PollFlags::IN)];
+        let time = Timespec::try_from(limit.min(SLEEP_MAX)).ok();
+        // Whatever ends the sleep: what has come is seen next.
+        let _ = poll(&mut polled, time.as_ref());
+        let was_woken = !polled[1].revents().is_empty();
+        self.looked = None;
+        // The transport forgets that it was.
+        if was_woken { self.client.wait(Duration::ZERO) } else { Ok(()) }
+    }
+
     fn note_loss(&mut self, outcome: Result<(), Lost>) {
         if let Err(lost) = outcome {
             tracing::warn!(%lost, "handlers' READs go by one-sided functions");
@@ -96,7 +145,7 @@ impl SiteClient {
 
     /// Visits that wait for it ask again, elsewhere.
     pub(super) fn forget_memory(&mut self) {
-        self.memory = None;
+        (self.memory, self.looked) = (None, None);
         for index in 0..self.visits.len() {
             if self.visits[index].doing == Doing::Fetch {
                 self.stats.memory_again += 1;

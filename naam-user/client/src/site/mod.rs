@@ -152,6 +152,8 @@ pub struct SiteClient {
     /// Where READs come from before built-in function 0.
     memory: Option<Box<dyn Memory>>,
     lost: Option<Lost>,
+    /// Since when it is looked at without anything having come.
+    looked: Option<u64>,
     trial: Option<Box<Trial>>,
     choice: Option<Choice>,
     search: Option<Search>,
@@ -193,6 +195,7 @@ impl SiteClient {
             unsent: false,
             memory: None,
             lost: None,
+            looked: None,
             trial: None,
             choice: None,
             search: None,
@@ -387,15 +390,10 @@ impl SiteClient {
     /// # Errors
     /// As [`Client::wait`].
     pub fn wait(&mut self, limit: Duration) -> Result<(), TransportError> {
-        let trial = self.trial.as_deref();
-        if self.memory.as_ref().is_some_and(|memory| memory.in_flight() > 0)
-            || trial.is_some_and(Trial::waits_for_memory)
-        {
-            // What a device brings comes sooner than a sleep would end.
-            std::thread::yield_now();
-            return Ok(());
+        if self.waits_for_memory() {
+            return self.wait_for_memory(limit);
         }
-        let limit = trial.map_or(limit, |trial| limit.min(trial.left()));
+        let limit = self.trial.as_ref().map_or(limit, |trial| limit.min(trial.left()));
         if self.ready.is_empty() { self.client.wait(self.lacking.bound(limit)) } else { Ok(()) }
     }
 

@@ -23,7 +23,7 @@ pub type Connect = dyn FnMut() -> Result<Box<dyn Memory>, Box<dyn Error + Send +
 pub enum Found {
     /// It is taken.
     Take,
-    /// It is tried first: [`SiteClient::try_memory`].
+    /// It is tried first: [`SiteClient::try_memory`]. If one-sided functions are found to be faster, no other is looked for.
     Try,
 }
 

@@ -33,6 +33,8 @@ pub struct SiteStats {
     pub reads: u64,
     /// READs that another memory brought, such as RDMA.
     pub memory_reads: u64,
+    /// Times that nothing was to be done until another memory told of bytes: slept.
+    pub memory_sleeps: u64,
     /// Memories that were lost.
     pub memory_lost: u64,
     /// READs on their way then, which were asked for again.
@@ -63,6 +65,7 @@ impl SiteStats {
         self.steps += other.steps;
         self.reads += other.reads;
         self.memory_reads += other.memory_reads;
+        self.memory_sleeps += other.memory_sleeps;
         self.memory_lost += other.memory_lost;
         self.memory_again += other.memory_again;
         self.memory_found += other.memory_found;

@@ -59,6 +59,10 @@ impl Trial {
         TIME.saturating_sub(Duration::from_nanos(now().saturating_sub(self.began)))
     }
 
+    pub fn memory(&mut self) -> &mut Box<dyn Memory> {
+        &mut self.memory
+    }
+
     /// Whether it waits for its memory.
     pub fn waits_for_memory(&self) -> bool {
         matches!(self.asked, Some((Way::Memory, _)))
@@ -172,6 +176,7 @@ impl SiteClient {
         let memory_is_next = trial.done.is_multiple_of(2) || trial.onesided.failed.is_some();
         if memory_is_next && trial.by_memory.took.len() < READS {
             trial.ask_memory(region);
+            self.looked = None;
         } else {
             self.ask_onesided(region);
         }

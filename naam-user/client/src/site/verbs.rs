@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,8 @@ pub struct Verbs {
     /// When the last one arrived, or the first was taken while none was on its way.
     heard: Instant,
     device: String,
+    /// What was found when it was armed, for the next look.
+    failed: Option<Lost>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +124,7 @@ impl Connector {
             None => Device::with_gid(own)?,
         };
         let domain = Domain::new(&device)?;
-        let pair = QueuePair::new(&domain, &here, reads, Access::default())?;
+        let pair = QueuePair::that_tells(&domain, &here, reads, Access::default())?;
         let buffer = Arc::new(Buffer::new(reads as usize * READ_BYTES_MAX).map_err(local)?);
         let registered = MemoryRegion::register(&domain, Arc::clone(&buffer) as _, Access::default())?;
         let Endpoint { qpn, psn, gid, lid, mtu, reads_max } = pair.endpoint().clone();
@@ -139,7 +142,7 @@ impl Connector {
         }
         let (flying, free) = (VecDeque::with_capacity(reads as usize), (0..reads).collect());
         let (heard, device) = (Instant::now(), device.name().to_owned());
-        Ok(Verbs { pair, registered, buffer, regions, flying, free, heard, device })
+        Ok(Verbs { pair, registered, buffer, regions, flying, free, heard, device, failed: None })
     }
 }
 
@@ -194,6 +197,9 @@ impl Memory for Verbs {
     }
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), Lost> {
+        if let Some(lost) = self.failed.take() {
+            return Err(lost);
+        }
         let before = self.flying.len();
         loop {
             let done = self.pair.poll().map_err(|error| self.lost(error))?;
@@ -214,9 +220,23 @@ impl Memory for Verbs {
         if self.flying.len() < before {
             self.heard = Instant::now();
         } else if before > 0 && self.heard.elapsed() > SILENCE {
-            return Err(self.lost(format!("no READ has arrived for {} ms", SILENCE.as_millis())));
+            let (qpn, device, peer) = (self.pair.number(), &self.device, self.pair.peer().ip());
+            return Err(self.lost(format!(
+                "no READ by queue pair {qpn:#x} of RDMA device {device} has arrived for {} ms: is {peer} there, and its device?",
+                SILENCE.as_millis()
+            )));
         }
         Ok(())
+    }
+
+    fn arm(&mut self) -> Option<BorrowedFd<'_>> {
+        match self.pair.arm() {
+            Ok(told) => told,
+            Err(error) => {
+                self.failed = Some(Lost { memory: NAME, cause: error.to_string() });
+                None
+            }
+        }
     }
 
     fn in_flight(&self) -> usize {

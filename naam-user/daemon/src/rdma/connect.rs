@@ -51,7 +51,10 @@ impl Host {
         let none = || refused(&"this daemon serves no RDMA").way_out("give it a device: naam serve --rdma DEVICE");
         self.rdma.as_ref().ok_or_else(none)?;
         let known = self.sessions.get(key.session, self.now_ms()).filter(|session| session.ticket == key.ticket);
-        let known = known.ok_or_else(|| refused(&SessionError::Unknown { number: key.session }))?;
+        let known = known.ok_or_else(|| {
+            refused(&SessionError::Unknown { number: key.session })
+                .way_out("open a new session, and then its queue pair")
+        })?;
         let (app, app_name) = (known.app, self.apps[&known.app].name.clone());
         let open = self.open_regions(&self.apps[&app], key.session);
         let rdma = self.rdma.as_mut().ok_or_else(none)?;
