@@ -33,7 +33,10 @@ fn run(host: &Machine, program: &str, slower: u32) -> String {
         "NAAM_SLOWER={slower} NAAM_BPF_DIR=/usr/lib/naam/bpf NAAM_HANDLERS_DIR={HANDLERS} RUST_BACKTRACE=1 \
          /usr/lib/naam/tests/{program} --test-threads=1 --show-output"
     );
-    host.sh_within(&line, TIME).unwrap_or_else(|error| panic!("{program}: {error}"))
+    let output = host.sh_within(&line, TIME).map_err(|error| error.to_string());
+    // Indented: whoever counts results is to count this program's.
+    let indented = |text: String| text.lines().map(|line| format!("  {line}\n")).collect();
+    output.map(indented).map_err(indented).unwrap_or_else(|error: String| panic!("{program}:\n{error}"))
 }
 
 #[test]
