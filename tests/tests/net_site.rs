@@ -5,6 +5,7 @@
 //!   SiteClient ─ engine: mica_get ─ READ ─ naam0 ─ veth ─ naam0 ─ entry, shell, naam_read, mica_*, counter
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,7 @@ impl Host {
 
     /// The store, read past the kernel.
     fn direct(&self) -> Direct {
-        Direct { words: self.store.mmap().expect("mmap"), wanted: Vec::new(), left: u32::MAX }
+        Direct { words: self.store.mmap().expect("mmap"), wanted: Vec::new(), left: u32::MAX, silent: Arc::default() }
     }
 
     fn counted(&self) -> u64 {
@@ -133,6 +134,8 @@ struct Direct {
     words: naam_sys::Mapping,
     wanted: Vec<(u64, u64, u32)>,
     left: u32,
+    /// Nothing arrives.
+    silent: Arc<AtomicBool>,
 }
 
 impl Memory for Direct {
@@ -153,6 +156,9 @@ impl Memory for Direct {
     }
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), Lost> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         for (tag, offset, len) in std::mem::take(&mut self.wanted) {
             self.left = self.left.checked_sub(1).ok_or(Lost { memory: "direct", cause: "it broke".into() })?;
             let mut bytes = vec![0; len as usize];
@@ -549,4 +555,29 @@ fn a_memory_that_is_lost_is_not_missed() {
             assert_eq!(site.memory_name(), "onesided");
         }
     }
+}
+
+/// A memory that stands still holds no call beyond its time; what comes later is nobody's, and the memory goes on.
+#[test]
+fn a_memory_that_is_silent_holds_no_call() {
+    let host = Host::start();
+    let mut site = host.site(RIGHT_READ, Placement::Client);
+    let (set, get) = (site.client().function("mica_set").unwrap(), site.client().function("mica_get").unwrap());
+    let shard = Shard::Number(SHARD);
+    let args = set_args(&key(1), &value(1, 1));
+    assert!(site.call(&Call { shard, ..Call::new(set, &args) }).unwrap().outcome.is_ok());
+    let silent = Arc::new(AtomicBool::new(true));
+    site.set_memory(Box::new(Direct { silent: Arc::clone(&silent), ..host.direct() }));
+    let args = host.get_args(&key(1));
+    let call = Call { shard, timeout: Duration::from_millis(30), ..Call::new(get, &args) };
+    let started = Instant::now();
+    let answer = site.call(&call).unwrap();
+    assert!(started.elapsed() >= call.timeout);
+    assert!(matches!(answer.outcome, Err(CallError::Timeout { may_have_run: false, .. })), "{answer:?}");
+    assert_eq!((site.in_flight(), site.stats().memory_lost), (0, 0));
+    // The old READ arrives together with those of the next call, whose place may be the same.
+    silent.store(false, Ordering::SeqCst);
+    let answer = site.call(&Call { timeout: Duration::from_secs(20), ..call }).unwrap();
+    assert_eq!(answer.outcome.unwrap().code, Code::Ok as u32);
+    assert_eq!(site.stats().strange_reads, 0);
 }

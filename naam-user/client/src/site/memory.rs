@@ -6,9 +6,9 @@ use std::time::Duration;
 use naam_transport::TransportError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::SiteClient;
 use super::choice::ONESIDED;
 use super::visit::Doing;
+use super::{SiteClient, SiteCompletion};
 use crate::client::now;
 
 /// How long a memory is looked at again and again before it is to tell: what a device brings in time comes sooner than a sleep
@@ -104,6 +104,31 @@ impl SiteClient {
         self.note_loss(flushed.unwrap_or(Ok(())));
     }
 
+    /// Ends the visits whose READ has not come when their time is over; how many. Those that home has given back end with
+    /// the call below.
+    pub(super) fn expire_fetches(&mut self, done: &mut impl FnMut(SiteCompletion<'_>)) -> usize {
+        let now = now();
+        if self.fetch_deadline.is_none_or(|at| now < at) {
+            return 0;
+        }
+        self.fetch_deadline = None;
+        let mut over = 0;
+        for index in 0..self.visits.len() {
+            let visit = &self.visits[index];
+            if visit.doing != Doing::Fetch || visit.held.is_some() {
+                continue;
+            }
+            if visit.deadline <= now {
+                // Should its READ come still, it is known by its number, and nobody's.
+                self.end_unsent(index as u32, done);
+                over += 1;
+            } else {
+                self.fetch_deadline = Some(self.fetch_deadline.map_or(visit.deadline, |at| at.min(visit.deadline)));
+            }
+        }
+        over
+    }
+
     /// Whether a memory has something on its way.
     pub(super) fn waits_for_memory(&self) -> bool {
         self.memory.as_ref().is_some_and(|memory| memory.in_flight() > 0)
@@ -123,6 +148,7 @@ impl SiteClient {
             return Ok(());
         };
         self.stats.memory_sleeps += counts;
+        let limit = self.fetch_deadline.map_or(limit, |at| limit.min(Duration::from_nanos(at.saturating_sub(now()))));
         let mut polled = [PollFd::from_borrowed_fd(told, PollFlags::IN), PollFd::new(&waker, PollFlags::IN)];
         let time = Timespec::try_from(limit.min(SLEEP_MAX)).ok();
         // Whatever ends the sleep: what has come is seen next.

@@ -152,6 +152,8 @@ pub struct SiteClient {
     /// Where READs come from before built-in function 0.
     memory: Option<Box<dyn Memory>>,
     lost: Option<Lost>,
+    /// No visit that waits for the memory has a deadline before this.
+    fetch_deadline: Option<u64>,
     /// Since when it is looked at without anything having come.
     looked: Option<u64>,
     trial: Option<Box<Trial>>,
@@ -195,6 +197,7 @@ impl SiteClient {
             unsent: false,
             memory: None,
             lost: None,
+            fetch_deadline: None,
             looked: None,
             trial: None,
             choice: None,
@@ -319,6 +322,8 @@ impl SiteClient {
     pub fn poll(&mut self, mut done: impl FnMut(SiteCompletion<'_>)) -> Result<usize, TransportError> {
         self.wake();
         let mut ended = self.drive(&mut done);
+        // Before the caller's words on answers, which may take any time.
+        self.flush_memory();
         self.unsent = false;
         let Self { client, visits, owners, programs, ready, stats, free, trial, .. } = self;
         client.poll(|Completion { ticket, outcome, serving }| {
@@ -353,6 +358,7 @@ impl SiteClient {
         self.go_on_with_trial();
         ended += self.drive(&mut done);
         ended += self.expire(&mut done);
+        ended += self.expire_fetches(&mut done);
         self.wake();
         self.flush_memory();
         // What the steps asked for goes out now, not at the next poll.

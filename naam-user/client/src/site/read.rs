@@ -48,6 +48,8 @@ impl SiteClient {
         if memory.is_some_and(|memory| memory.read(tag, region, offset, len)) {
             visit.fetches = visit.fetches.wrapping_add(1);
             visit.doing = Doing::Fetch;
+            let deadline = visit.deadline;
+            self.fetch_deadline = Some(self.fetch_deadline.map_or(deadline, |at| at.min(deadline)));
             return Asked::Waits;
         }
         let Some(function) = self.read.filter(|_| raw & RIGHT_READ != 0) else {

@@ -63,8 +63,10 @@ pub struct Verbs {
     flying: VecDeque<Flying>,
     /// Places of the buffer that no READ uses.
     free: Vec<u32>,
-    /// When the last one arrived, or the first was taken while none was on its way.
+    /// When the last one arrived, or the first was asked for while none was on its way.
     heard: Instant,
+    /// The first of those that are on their way has not been asked for yet.
+    begins: bool,
     device: String,
     /// What was found when it was armed, for the next look.
     failed: Option<Lost>,
@@ -142,7 +144,7 @@ impl Connector {
         }
         let (flying, free) = (VecDeque::with_capacity(reads as usize), (0..reads).collect());
         let (heard, device) = (Instant::now(), device.name().to_owned());
-        Ok(Verbs { pair, registered, buffer, regions, flying, free, heard, device, failed: None })
+        Ok(Verbs { pair, registered, buffer, regions, flying, free, heard, begins: false, device, failed: None })
     }
 }
 
@@ -178,9 +180,7 @@ impl Memory for Verbs {
         let at = u64::from(place) * READ_BYTES_MAX as u64;
         match self.pair.stage_read((&self.registered, at), (memory, offset), len) {
             Ok(id) => {
-                if self.flying.is_empty() {
-                    self.heard = Instant::now();
-                }
+                self.begins |= self.flying.is_empty();
                 self.flying.push_back(Flying { id, tag, len, place });
                 true
             }
@@ -193,6 +193,9 @@ impl Memory for Verbs {
     }
 
     fn flush(&mut self) -> Result<(), Lost> {
+        if std::mem::take(&mut self.begins) {
+            self.heard = Instant::now();
+        }
         self.pair.ring().map_err(|error| self.lost(error))
     }
 
@@ -219,7 +222,7 @@ impl Memory for Verbs {
         }
         if self.flying.len() < before {
             self.heard = Instant::now();
-        } else if before > 0 && self.heard.elapsed() > SILENCE {
+        } else if before > 0 && !self.begins && self.heard.elapsed() > SILENCE {
             let (qpn, device, peer) = (self.pair.number(), &self.device, self.pair.peer().ip());
             return Err(self.lost(format!(
                 "no READ by queue pair {qpn:#x} of RDMA device {device} has arrived for {} ms: is {peer} there, and its device?",
