@@ -1,7 +1,7 @@
 //! A session with a queue pair.
 
 use std::{
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
 };
 
@@ -67,10 +67,7 @@ pub struct Local {
 /// The address that a peer at `target` sees.
 pub fn own_address(target: &str) -> Result<IpAddr> {
     let target: SocketAddr = target.to_socket_addrs()?.next().context("no address")?;
-    let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0".parse()? } else { "[::]:0".parse()? };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(target)?;
-    Ok(socket.local_addr()?.ip())
+    Ok(naam_verbs::source_address(target.ip())?)
 }
 
 /// `REGION` or `REGION=RIGHT,RIGHT`: raw rights.

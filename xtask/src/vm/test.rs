@@ -29,10 +29,11 @@ pub struct Options {
 /// The test program that says something of a kernel.
 pub const OF_A_KERNEL: &str = "vm_kernel";
 /// Which topologies test programs boot. One that does not stand here may boot any, so that all are built for it.
-const BOOTED: [(&str, &[&str]); 5] = [
+const BOOTED: [(&str, &[&str]); 6] = [
     (OF_A_KERNEL, &["pair"]),
     ("vm_arm64", &["arm64", "single"]),
     ("vm_machine", &["single"]),
+    ("vm_ordering", &["tests"]),
     ("vm_rdma", &["rdma"]),
     ("vm_rdma_reads", &["rdma"]),
 ];

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use naam_control::protocol::rdma::{RdmaEndpoint, RdmaGrant};
 use naam_control::protocol::session::SessionGrant;
 use naam_verbs::{
     Access, Buffer, Connected, Device, Domain, Endpoint, Gid, MemoryRegion, QueuePair, RemoteMemory, WorkId,
+    source_address,
 };
 
 use super::memory::{Lost, Memory};
@@ -116,7 +117,7 @@ impl Connector {
             Control::Tcp(address) => address.to_socket_addrs().map_err(local)?.next(),
             Control::Unix(_) => None,
         };
-        let own = Gid::from(own_address(target.map_or(host, |target| target.ip())).map_err(local)?);
+        let own = Gid::from(source_address(target.map_or(host, |target| target.ip())).map_err(local)?);
         let (device, here) = match device {
             Some(name) => {
                 let device = Device::open(Some(name))?;
@@ -245,16 +246,4 @@ impl Memory for Verbs {
     fn in_flight(&self) -> usize {
         self.flying.len()
     }
-}
-
-/// The address of this machine that `target` sees. Nothing is sent.
-fn own_address(target: IpAddr) -> io::Result<IpAddr> {
-    let any = match target {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-    // Any port: it only chooses a route.
-    socket.connect(SocketAddr::new(target, 9))?;
-    Ok(socket.local_addr()?.ip())
 }
