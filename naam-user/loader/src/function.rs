@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use naam_abi::handler::META_WRITES;
@@ -123,27 +125,33 @@ struct Pair {
 }
 
 impl Verification {
-    /// Has the kernel verify and compile the programs.
+    /// Has the kernel verify and compile the programs, those of all hooks at once: privileged loads do not wait for each other.
     pub fn run(&self) -> Result<Verified, LoaderError> {
-        let mut programs = Vec::new();
+        let programs = thread::scope(|scope| {
+            let loads: Vec<_> = self.spliced.iter().map(|candidates| scope.spawn(|| self.verify(candidates))).collect();
+            let ends = loads.into_iter().map(|load| load.join().unwrap_or_else(|cause| panic::resume_unwind(cause)));
+            ends.collect::<Result<Vec<_>, _>>()
+        })?;
+        Ok(Verified { handler: self.handler.clone(), programs })
+    }
+
+    fn verify(&self, candidates: &Candidates) -> Result<Pair, LoaderError> {
+        let Candidates { hook, program, simpler, continues } = candidates;
+        let hook = *hook;
+        let name = &self.handler.name;
         let maps: HashMap<&str, BorrowedFd<'_>> =
             self.maps.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
-        let name = &self.handler.name;
-        for Candidates { hook, program, simpler, continues } in &self.spliced {
-            let load_with = |program, log| bind::load(&self.shell, program, &maps, &self.config, name, *hook, log);
-            let load = |program| load_with(program, self.log);
-            let started = Instant::now();
-            let loaded = match (load(program), simpler) {
-                (Err(error), Some(simpler)) if error.is_complexity() => {
-                    tracing::warn!(name, %hook, "too complex with may_goto for this kernel's verifier: loops by bpf_loop");
-                    load(simpler)
-                }
-                (loaded, _) => loaded,
-            }?;
-            let continues = load_with(continues, Log::Off)?;
-            programs.push(Pair { hook: *hook, program: loaded, continues, time: started.elapsed() });
-        }
-        Ok(Verified { handler: self.handler.clone(), programs })
+        let load = |program, log| bind::load(&self.shell, program, &maps, &self.config, name, hook, log);
+        let started = Instant::now();
+        let program = match (load(program, self.log), simpler) {
+            (Err(error), Some(simpler)) if error.is_complexity() => {
+                tracing::warn!(name, %hook, "too complex with may_goto for this kernel's verifier: loops by bpf_loop");
+                load(simpler, self.log)
+            }
+            (loaded, _) => loaded,
+        }?;
+        let continues = load(continues, Log::Off)?;
+        Ok(Pair { hook, program, continues, time: started.elapsed() })
     }
 }
 
