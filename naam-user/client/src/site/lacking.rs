@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::earliest::Earliest;
 use super::visit::Doing;
 use super::{SiteClient, SiteCompletion, SiteTicket};
-use crate::client::now;
 use crate::error::SubmitError;
 
 /// They stand in the order in which they came, by what they lack.
@@ -13,14 +13,13 @@ use crate::error::SubmitError;
 pub(super) struct Lacking {
     place: VecDeque<SiteTicket>,
     slot: VecDeque<SiteTicket>,
-    /// No deadline of any of them is before this.
-    earliest: Option<u64>,
+    earliest: Earliest,
 }
 
 impl Lacking {
     /// How long until one of them may have to end; at most `limit`.
     pub fn bound(&self, limit: Duration) -> Duration {
-        self.earliest.map_or(limit, |at| limit.min(Duration::from_nanos(at.saturating_sub(now()))))
+        self.earliest.bound(limit)
     }
 }
 
@@ -30,8 +29,7 @@ impl SiteClient {
         let ticket = self.ticket(index);
         let visit = &mut self.visits[index as usize];
         visit.doing = Doing::Lacking;
-        let earliest = &mut self.lacking.earliest;
-        *earliest = Some(earliest.map_or(visit.deadline, |at| at.min(visit.deadline)));
+        self.lacking.earliest.note(visit.deadline);
         match refused {
             SubmitError::NoSlot { .. } => self.lacking.slot.push_back(ticket),
             _ => self.lacking.place.push_back(ticket),
@@ -40,7 +38,7 @@ impl SiteClient {
 
     /// Wakes as many visits as there are places and slots for.
     pub(super) fn wake(&mut self) {
-        if self.lacking.earliest.is_none() {
+        if self.lacking.earliest.is_clear() {
             return;
         }
         let core = self.client.core();
@@ -59,27 +57,22 @@ impl SiteClient {
             self.make_ready(ticket.index);
         }
         if self.lacking.slot.is_empty() && self.lacking.place.is_empty() {
-            self.lacking.earliest = None;
+            self.lacking.earliest.clear();
         }
     }
 
     /// Ends the visits that lack something still when their time is over; how many. No copy of them was sent.
     pub(super) fn expire(&mut self, done: &mut impl FnMut(SiteCompletion<'_>)) -> usize {
-        let Some(earliest) = self.lacking.earliest else { return 0 };
-        let now = now();
-        if now < earliest {
-            return 0;
-        }
+        let Some(now) = self.lacking.earliest.take_due() else { return 0 };
         let mut over = Vec::new();
         let Self { lacking, visits, .. } = self;
-        lacking.earliest = None;
         for queue in [&mut lacking.place, &mut lacking.slot] {
             queue.retain(|ticket| {
                 let deadline = visits[ticket.index()].deadline;
                 if deadline <= now {
                     over.push(ticket.index);
                 } else {
-                    lacking.earliest = Some(lacking.earliest.map_or(deadline, |at| at.min(deadline)));
+                    lacking.earliest.note(deadline);
                 }
                 deadline > now
             });

@@ -107,11 +107,7 @@ impl SiteClient {
     /// Ends the visits whose READ has not come when their time is over; how many. Those that home has given back end with
     /// the call below.
     pub(super) fn expire_fetches(&mut self, done: &mut impl FnMut(SiteCompletion<'_>)) -> usize {
-        let now = now();
-        if self.fetch_deadline.is_none_or(|at| now < at) {
-            return 0;
-        }
-        self.fetch_deadline = None;
+        let Some(now) = self.fetching_until.take_due() else { return 0 };
         let mut over = 0;
         for index in 0..self.visits.len() {
             let visit = &self.visits[index];
@@ -123,7 +119,7 @@ impl SiteClient {
                 self.end_unsent(index as u32, done);
                 over += 1;
             } else {
-                self.fetch_deadline = Some(self.fetch_deadline.map_or(visit.deadline, |at| at.min(visit.deadline)));
+                self.fetching_until.note(visit.deadline);
             }
         }
         over
@@ -148,7 +144,7 @@ impl SiteClient {
             return Ok(());
         };
         self.stats.memory_sleeps += counts;
-        let limit = self.fetch_deadline.map_or(limit, |at| limit.min(Duration::from_nanos(at.saturating_sub(now()))));
+        let limit = self.fetching_until.bound(limit);
         let mut polled = [PollFd::from_borrowed_fd(told, PollFlags::IN), PollFd::new(&waker, PollFlags::IN)];
         let time = Timespec::try_from(limit.min(SLEEP_MAX)).ok();
         // Whatever ends the sleep: what has come is seen next.

@@ -28,6 +28,7 @@
 
 pub mod choice;
 mod drive;
+mod earliest;
 mod lacking;
 mod learn;
 mod learned;
@@ -57,6 +58,7 @@ use crate::core::{Call, Completion, Function, Reply};
 use crate::error::{CallError, SubmitError};
 
 use choice::Choice;
+use earliest::Earliest;
 use lacking::Lacking;
 pub use learn::LearnError;
 use learned::{Learned, note_serving};
@@ -152,8 +154,8 @@ pub struct SiteClient {
     /// Where READs come from before built-in function 0.
     memory: Option<Box<dyn Memory>>,
     lost: Option<Lost>,
-    /// No visit that waits for the memory has a deadline before this.
-    fetch_deadline: Option<u64>,
+    /// The earliest deadline of visits that wait for the memory.
+    fetching_until: Earliest,
     /// Since when it is looked at without anything having come.
     looked: Option<u64>,
     trial: Option<Box<Trial>>,
@@ -197,7 +199,7 @@ impl SiteClient {
             unsent: false,
             memory: None,
             lost: None,
-            fetch_deadline: None,
+            fetching_until: Earliest::default(),
             looked: None,
             trial: None,
             choice: None,

@@ -49,7 +49,7 @@ impl SiteClient {
             visit.fetches = visit.fetches.wrapping_add(1);
             visit.doing = Doing::Fetch;
             let deadline = visit.deadline;
-            self.fetch_deadline = Some(self.fetch_deadline.map_or(deadline, |at| at.min(deadline)));
+            self.fetching_until.note(deadline);
             return Asked::Waits;
         }
         let Some(function) = self.read.filter(|_| raw & RIGHT_READ != 0) else {
