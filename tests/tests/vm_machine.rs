@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use naam_vm::{Error, Options, Places, Shared, Topology};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// For tests that leave the machine alive.
-static MACHINE: Shared = Shared::new("single", "rm -rf /tmp/*");
+/// For tests that do not need one of their own.
+static MACHINE: Shared = Shared::new("single");
 
 /// ```text
 ///   cargo test ─ agent ─ host
@@ -98,7 +98,7 @@ fn only_child() -> Pid {
 
 #[test]
 fn a_kernels_complaint_fails_the_test() {
-    let lab = naam_vm::boot("single");
+    let lab = MACHINE.take();
     let host = lab.machine("host").unwrap();
     host.check_kernel_log().unwrap();
     host.sh("echo '<4>WARNING: CPU: 0 PID: 1 at a/test.c:1' > /dev/kmsg").unwrap();

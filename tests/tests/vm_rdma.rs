@@ -18,11 +18,7 @@ const SERVE: &str = "naam -v serve --interface eth0 --hook xdp --rdma rxe0";
 /// A device in software.
 const ADD: &str = "rdma link add rxe0 type rxe netdev eth0";
 
-/// A daemon that is killed leaves its functions serving.
-const RESET: &str = "naam detach eth0 2>/dev/null; rdma link delete rxe0 2>/dev/null; \
-                     rm -rf /sys/fs/bpf/naam /run/naam /tmp/*";
-
-static MACHINES: Shared = Shared::new("rdma", RESET);
+static MACHINES: Shared = Shared::new("rdma");
 
 /// Two machines with a device each, the daemon serving by that of the host.
 fn boot() -> Lease<'static> {

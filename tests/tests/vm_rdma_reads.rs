@@ -19,25 +19,10 @@ const CONTROL: &str = "NAAM_CONTROL=10.77.0.2:7626";
 /// Packets that the client's device has received.
 const PACKETS: &str = "/sys/class/infiniband/rxe0/ports/1/hw_counters/rcvd_pkts";
 
-/// A daemon that is killed leaves its functions serving.
-const RESET: &str = "naam detach eth0 2>/dev/null; rdma link delete rxe0 2>/dev/null; \
-                     rm -rf /sys/fs/bpf/naam /run/naam /tmp/*";
+static MACHINES: Shared = Shared::new("rdma");
 
-static MACHINES: Shared = Shared::new("rdma", RESET);
-
-/// Two machines with a device each; a daemon with this configuration.
-fn boot(config: &str) -> Lease<'static> {
-    let lab = MACHINES.take();
-    for machine in lab.machines() {
-        machine.sh(ADD).unwrap();
-    }
-    let serve = format!("naam -v serve --config /etc/naam/{config}.toml --interface eth0 --hook xdp --rdma rxe0");
-    host(&lab).serve(&serve, "naam status").unwrap().leave();
-    lab
-}
-
-/// The same with a store and a tree; nothing if the kernel does not take their functions.
-fn boot_store(test: &str) -> Option<Lease<'static>> {
+/// Two machines with a device each; a daemon with a store, a tree and numbers. Nothing if the kernel does not take their functions.
+fn take(test: &str) -> Option<Lease<'static>> {
     let (name, kernel) = naam_vm::host_kernel("rdma");
     if !kernel.refuses.is_empty() {
         println!(
@@ -46,9 +31,14 @@ fn boot_store(test: &str) -> Option<Lease<'static>> {
         );
         return None;
     }
-    let lab = boot("reads");
-    host(&lab).sh("naam store format --app kv --log2-buckets 10").unwrap();
-    Some(lab)
+    Some(MACHINES.take_as("serving", |lab| {
+        for machine in lab.machines() {
+            machine.sh(ADD).unwrap();
+        }
+        let serve = "naam -v serve --config /etc/naam/reads.toml --interface eth0 --hook xdp --rdma rxe0";
+        host(lab).serve(serve, "naam status").unwrap().leave();
+        host(lab).sh("naam store format --app kv --log2-buckets 10").unwrap();
+    }))
 }
 
 fn client(lab: &Lab) -> &Machine {
@@ -94,7 +84,7 @@ fn as_measured(report: &Value) -> &'static str {
 
 #[test]
 fn what_is_read_by_rdma_is_what_home_answers() {
-    let Some(lab) = boot_store("what_is_read_by_rdma_is_what_home_answers") else { return };
+    let Some(lab) = take("what_is_read_by_rdma_is_what_home_answers") else { return };
     // The key's round never goes back, whoever asks.
     compared(&json(&lab, "naam-vm-rdma compare mica 5"));
     let owner = host(&lab).serve("naam-vm-rdma own > /tmp/own 2>&1", "grep -q ready /tmp/own").unwrap();
@@ -124,7 +114,7 @@ fn what_is_read_by_rdma_is_what_home_answers() {
 
 #[test]
 fn a_connection_that_is_lost_is_not_missed() {
-    let Some(lab) = boot_store("a_connection_that_is_lost_is_not_missed") else { return };
+    let Some(lab) = take("a_connection_that_is_lost_is_not_missed") else { return };
     let bench = format!(
         "{CONTROL} naam --json bench ycsb --transport udp --app kv --log2-buckets 10 --site client --memory verbs \
          --records 50 --seconds 30 --warmup 0 --workload B --window 4 --timeout-ms 30000 --verify"
@@ -156,6 +146,9 @@ fn a_connection_that_is_lost_is_not_missed() {
     host(&lab).sh_within("rdma link delete rxe0", CALL_TIME).unwrap();
     let output = run(&lab, &bench);
     assert!(!output.success() && output.text().contains("--memory auto does without"), "{}", output.text());
+    // As it was.
+    let back = format!("{ADD}; while naam --json status | grep -q '\"away\"'; do sleep 0.2; done");
+    host(&lab).sh_within(&back, CALL_TIME).unwrap();
     lab.finish().unwrap();
 }
 
@@ -187,7 +180,7 @@ fn compile_peer() -> Vec<u8> {
 fn a_program_that_knows_only_rdma_core_sees_what_handlers_see() {
     const ADDS: u64 = 8;
     let program = compile_peer();
-    let lab = boot("naam");
+    let Some(lab) = take("a_program_that_knows_only_rdma_core_sees_what_handlers_see") else { return };
     client(&lab).put("/tmp/peer", 0o755, &program).unwrap();
     let peer = |region: &str, words: &str| run(&lab, &format!("naam-vm-rdma lend {region} /tmp/peer {words}"));
     let add = |offset: u64, addend: u64| {
@@ -219,7 +212,7 @@ fn a_program_that_knows_only_rdma_core_sees_what_handlers_see() {
 /// Prints how long READs and GETs take by each way, beside rdma-core's own measure, between the same machines.
 #[test]
 fn figures() {
-    let Some(lab) = boot_store("figures") else { return };
+    let Some(lab) = take("figures") else { return };
     client(&lab).sh_within(&format!("{CONTROL} naam store set --transport udp --app kv key value"), CALL_TIME).unwrap();
     // The index of the address of IPv4.
     let index = |machine: &Machine| {

@@ -2,18 +2,10 @@
 
 use naam_handlers::mica::{args, layout::Geometry};
 
-use crate::pair::Pair;
+use crate::pair::{BUCKETS, Pair};
 
-/// Buckets of the store, as a power of two.
-const BUCKETS: u32 = 10;
 /// What the host serves of it.
 const STORE: [&str; 4] = ["mica_get", "mica_set", "mica_cas", "mica_delete"];
-
-fn boot(test: &str, hook: &str) -> Option<Pair> {
-    let pair = Pair::serving(test, hook, &STORE)?;
-    pair.at_host(&format!("store format --app kv --log2-buckets {BUCKETS}"));
-    Some(pair)
-}
 
 /// Echo, and a value that comes back from the store, changed and deleted.
 fn round_trips(pair: &Pair, address: &str, options: &str) {
@@ -35,7 +27,7 @@ fn round_trips(pair: &Pair, address: &str, options: &str) {
 
 #[test]
 fn round_trips_at_xdp() {
-    let Some(pair) = boot("round_trips_at_xdp", "xdp") else { return };
+    let Some(pair) = Pair::serving("round_trips_at_xdp", "xdp", &STORE) else { return };
     round_trips(&pair, "10.77.0.2", "--transport udp");
     round_trips(&pair, "fd77::2", "--transport udp");
     // A workload with every value read back, by the other transport.
@@ -52,7 +44,7 @@ fn round_trips_at_xdp() {
 /// Both sites: what home wrote is found by the handler in the client, through one-sided READs.
 #[test]
 fn the_client_site_reads_what_home_wrote() {
-    let Some(pair) = boot("the_client_site_reads_what_home_wrote", "xdp") else { return };
+    let Some(pair) = Pair::serving("the_client_site_reads_what_home_wrote", "xdp", &STORE) else { return };
     pair.at_host("handler onesided --app kv");
     let geometry = Geometry::new(8 << 20, BUCKETS).unwrap();
     let mut buffer = [0; args::GET_ARGS_MAX];
@@ -73,7 +65,7 @@ fn the_client_site_reads_what_home_wrote() {
 
 #[test]
 fn round_trips_at_tc() {
-    let Some(pair) = boot("round_trips_at_tc", "tc") else { return };
+    let Some(pair) = Pair::serving("round_trips_at_tc", "tc", &STORE) else { return };
     round_trips(&pair, "10.77.0.2", "--transport udp");
     round_trips(&pair, "fd77::2", "--transport udp");
     pair.lab.finish().unwrap();

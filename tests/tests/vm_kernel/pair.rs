@@ -13,10 +13,12 @@ use serde_json::Value;
 
 /// More than anything takes that is called here.
 const CALL_TIME: Duration = Duration::from_secs(300);
-/// What a daemon leaves when it is killed goes on serving; TC before 6.6 has a filter of its own.
-const RESET: &str = "naam detach eth0 2>/dev/null; rm -rf /sys/fs/bpf/naam /sys/fs/bpf/xsk /run/naam";
+/// Buckets of the store, as a power of two.
+pub const BUCKETS: u32 = 10;
 
-static MACHINES: Shared = Shared::new("pair", RESET);
+const HOST: &str = "host";
+
+static MACHINES: Shared = Shared::new("pair");
 
 /// The machines, for one test.
 pub struct Pair {
@@ -29,7 +31,8 @@ impl Pair {
         Self { lab: MACHINES.take() }
     }
 
-    /// With a host that serves at `hook`. Nothing, and words to that effect, if its kernel does not take these handlers.
+    /// With a host that serves a store at `hook`, for all tests that ask for this: to verify programs takes longer than to call
+    /// them. Nothing, and words to that effect, if its kernel does not take these handlers.
     pub fn serving(test: &str, hook: &str, handlers: &[&str]) -> Option<Self> {
         let (name, kernel) = naam_vm::host_kernel("pair");
         let refused = handlers.iter().find(|handler| kernel.refuses.iter().any(|refused| refused == *handler));
@@ -37,17 +40,28 @@ impl Pair {
             println!("SKIPPED {test}: the verifier of {name} refuses {refused}, as vm-images/kernels says");
             return None;
         }
-        let pair = Self::take();
-        let serve = format!("naam -v serve --interface eth0 --hook {hook}");
-        pair.host().serve(&serve, "naam status").unwrap().leave();
-        let status: Value = serde_json::from_str(&pair.host().sh("naam --json status").unwrap()).unwrap();
-        let served = status["attachments"][0]["hook"].as_str().unwrap_or_default().replace('_', "-");
-        assert_eq!(served, if hook == "xdp" { "xdp-native" } else { hook });
+        let lab = MACHINES.take_as("serving", |lab| {
+            let host = lab.machine(HOST).unwrap();
+            host.serve("naam -v serve", "naam status").unwrap().leave();
+            host.sh(&format!("naam store format --app kv --log2-buckets {BUCKETS}")).unwrap();
+        });
+        let pair = Self { lab };
+        let wanted = if hook == "xdp" { "xdp-native" } else { hook };
+        if pair.hook().as_deref() != Some(wanted) {
+            pair.host().sh(&format!("naam detach eth0; naam attach eth0 --hook {hook}")).unwrap();
+            assert_eq!(pair.hook().as_deref(), Some(wanted));
+        }
         Some(pair)
     }
 
+    /// Where the host serves.
+    fn hook(&self) -> Option<String> {
+        let status: Value = serde_json::from_str(&self.host().sh("naam --json status").unwrap()).unwrap();
+        status["attachments"][0]["hook"].as_str().map(|hook| hook.replace('_', "-"))
+    }
+
     pub fn host(&self) -> &Machine {
-        self.lab.machine("host").unwrap()
+        self.lab.machine(HOST).unwrap()
     }
 
     pub fn client(&self) -> &Machine {

@@ -1,6 +1,6 @@
-//! Which of our handlers the kernel's verifier takes, and at what cost.
+//! Which of our handlers the kernel's verifier takes, and at what cost; and that they are the very same on every architecture.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
 use naam_vm::Places;
 use serde_json::{Value, json};
@@ -31,6 +31,14 @@ const HANDLERS: [&str; 16] = [
     "naam_write",
 ];
 
+/// The hash of what a handler consists of, by the program `naam` of this machine.
+fn hash_here(handler: &str) -> Value {
+    let program = naam_testbed::program().unwrap();
+    let output = Command::new(program).args(["--json", "check", "--builtin", handler]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    report["admitted"]["hash"].clone()
+}
+
 /// What is found goes to `target/vm/matrix`, for `cargo xtask vm matrix`.
 #[test]
 fn every_handler_loads_unless_the_kernel_is_known_to_refuse_it() {
@@ -54,6 +62,9 @@ fn every_handler_loads_unless_the_kernel_is_known_to_refuse_it() {
     });
     for (handler, output) in reports {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", output.text()));
+        let hash = &report["admitted"]["hash"];
+        assert!(hash.as_str().is_some_and(|hash| hash.len() == 64), "{handler}: {report}");
+        assert_eq!(*hash, hash_here(handler), "{handler} is another one there");
         let loaded = report["kernel"]["loaded"].as_array();
         let expected = !kernel.refuses.iter().any(|refused| refused == handler);
         if loaded.is_some() != expected {

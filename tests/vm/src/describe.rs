@@ -102,6 +102,9 @@ pub struct Role {
     /// Other files: from where in the checkout or the target folder to where in the image.
     #[serde(default)]
     pub files: Vec<File>,
+    /// A shell script that takes away what NAAM leaves behind when all its processes are killed: it runs between two tests that
+    /// share a machine.
+    pub reset: String,
 }
 
 /// A program of this workspace, or a test program.

@@ -11,23 +11,25 @@ use std::{
 
 use crate::{
     Error,
+    describe::Role,
     lab::{Lab, try_boot},
 };
 
 /// A topology that is booted when it is first asked for, and again behind a test that failed.
 ///
-/// A test leaves the machines as it found them, but for programs that run, which are killed, and for what the script of
-/// [`Shared::new`] puts back.
+/// A test leaves the machines as it found them, but for programs that run, which are killed, and for what `reset` of the
+/// machines' roles puts back.
 #[derive(Debug)]
 pub struct Shared {
     topology: &'static str,
-    reset: &'static str,
     held: Mutex<Option<Held>>,
 }
 
 #[derive(Debug)]
 struct Held {
     lab: Lab,
+    /// What the tests since the last reset have them as.
+    state: Option<&'static str>,
     /// Lets the thread go that booted the machines: they die with it.
     _keeper: Sender<()>,
 }
@@ -40,9 +42,9 @@ pub struct Lease<'a> {
 }
 
 impl Shared {
-    /// Machines of a topology. `reset` is a shell script that every machine runs between two tests.
-    pub const fn new(topology: &'static str, reset: &'static str) -> Self {
-        Self { topology, reset, held: Mutex::new(None) }
+    /// Machines of a topology.
+    pub const fn new(topology: &'static str) -> Self {
+        Self { topology, held: Mutex::new(None) }
     }
 
     /// The machines, as they were behind their start. Another test that has them is waited for.
@@ -50,26 +52,49 @@ impl Shared {
     /// # Panics
     /// When they do not come up, or cannot be put back: with all that is known about it.
     pub fn take(&self) -> Lease<'_> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         match held.take() {
             Some(kept) => {
                 // Should this panic, the machines go.
-                self.put_back(&kept.lab).unwrap_or_else(|error| panic!("between two tests: {error}"));
-                *held = Some(kept);
+                put_back(&kept.lab).unwrap_or_else(|error| panic!("between two tests: {error}"));
+                *held = Some(Held { state: None, ..kept });
             }
             None => *held = Some(boot(self.topology).unwrap_or_else(|error| panic!("{error}"))),
         }
         Lease { held, is_clean: false }
     }
 
-    fn put_back(&self, lab: &Lab) -> Result<(), Error> {
-        for machine in lab.machines() {
-            // All processes but this shell and the agent, which is process 1.
-            machine.sh("kill -9 -1")?;
-            machine.sh(self.reset)?;
+    /// The machines as `set_up` makes them of [those of their start](Self::take). Tests behind each other that name the same
+    /// state get them as the one before has left them: for what takes long to make, and is used alike.
+    ///
+    /// # Panics
+    /// As there, and when `set_up` does.
+    pub fn take_as(&self, state: &'static str, set_up: impl FnOnce(&Lab)) -> Lease<'_> {
+        let held = self.lock();
+        if held.as_ref().is_some_and(|held| held.state == Some(state)) {
+            return Lease { held, is_clean: false };
         }
-        Ok(())
+        drop(held);
+        let mut lease = self.take();
+        set_up(&lease);
+        if let Some(held) = lease.held.as_mut() {
+            held.state = Some(state);
+        }
+        lease
     }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn put_back(lab: &Lab) -> Result<(), Error> {
+    for (machine, vm) in lab.machines().iter().zip(lab.topology().vms()) {
+        // All processes but this shell and the agent, which is process 1.
+        machine.sh("kill -9 -1")?;
+        machine.sh(&Role::load(lab.topology().places(), &vm.role)?.reset)?;
+    }
+    Ok(())
 }
 
 /// Boots in a thread that lives as long as the machines shall: a test's own thread ends with the test.
@@ -83,7 +108,7 @@ fn boot(topology: &'static str) -> Result<Held, Error> {
         }
     });
     let lab = booted.recv().expect("the thread sends before it ends")?;
-    Ok(Held { lab, _keeper: keeper })
+    Ok(Held { lab, state: None, _keeper: keeper })
 }
 
 impl Lease<'_> {

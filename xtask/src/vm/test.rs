@@ -31,7 +31,7 @@ pub const OF_A_KERNEL: &str = "vm_kernel";
 /// Which topologies test programs boot. One that does not stand here may boot any, so that all are built for it.
 const BOOTED: [(&str, &[&str]); 6] = [
     (OF_A_KERNEL, &["pair"]),
-    ("vm_arm64", &["arm64", "single"]),
+    ("vm_arm64", &["arm64"]),
     ("vm_machine", &["single"]),
     ("vm_ordering", &["tests"]),
     ("vm_rdma", &["rdma"]),
