@@ -117,7 +117,7 @@ fn a_connection_that_is_lost_is_not_missed() {
     let Some(lab) = take("a_connection_that_is_lost_is_not_missed") else { return };
     let bench = format!(
         "{CONTROL} naam --json bench ycsb --transport udp --app kv --log2-buckets 10 --site client --memory verbs \
-         --records 50 --seconds 30 --warmup 0 --workload B --window 4 --timeout-ms 30000 --verify"
+         --records 50 --seconds 20 --warmup 0 --workload B --window 4 --timeout-ms 30000 --verify"
     );
     let script = format!("{bench} > /tmp/bench 2>/tmp/errors");
     let running = client(&lab).start_program("sh", &["-c", &script], BENCH_TIME).unwrap();

@@ -137,6 +137,8 @@ impl<'a> Programs<'a> {
         command.args(["rustc", "--release", "--target", &triple(architecture), "--target-dir"]).arg(&dir);
         command.args(["-p", &program.package, kind, &program.name]).args(options).current_dir(self.workspace.root());
         command.env("RUSTFLAGS", "").env("NAAM_BPF_DIR", self.workspace.target().join("bpf"));
+        // Build scripts look at it: were it only where it is needed, one architecture would undo what the other has built.
+        command.env("RUSTC_BOOTSTRAP", "1");
         if Architecture::native() != Some(architecture) {
             self.cross(&mut command, architecture)?;
         }
@@ -162,7 +164,7 @@ impl<'a> Programs<'a> {
         }
         let target = format!("{}_unknown_linux_gnu", architecture.gnu());
         // All programs share what is built: cargo adds `test` for test programs, which would make everything another crate.
-        command.args(["-Z", "build-std=std,panic_unwind,test"]).env("RUSTC_BOOTSTRAP", "1");
+        command.args(["-Z", "build-std=std,panic_unwind,test"]);
         command.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), &compiler);
         command.env(format!("CC_{target}"), &compiler);
         // It is emulated: what takes long there is not this program, and the compiler is not emulated.
