@@ -1,7 +1,8 @@
 //! Counting what test programs report.
 //!
 //! libtest knows no test that finds at run time that it cannot run here. Ours print `SKIPPED name: reason` and return;
-//! libtest calls that passed. With `--show-output` those lines reach us, and the test is counted as skipped.
+//! libtest calls that passed. With `--show-output` those lines reach us, and the test is counted as skipped. `REPEATED what:
+//! why` says that something had to be begun again that is not tested: it is told, and counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +40,8 @@ pub struct Counts {
     pub tally: Tally,
     /// Why tests could not run.
     pub skips: Vec<String>,
+    /// What tests had to begin again.
+    pub repeats: Vec<String>,
     /// Each test by its name; of several programs with a test of one name, in sum.
     pub tests: BTreeMap<String, Tally>,
 }
@@ -101,6 +104,9 @@ impl Counter {
         }
         if let (Section::Successes { test }, Some(name)) = (&mut self.section, parse_header(line)) {
             name.clone_into(test);
+        }
+        if let Some(repeat) = line.strip_prefix("REPEATED ") {
+            self.counts.repeats.push(repeat.to_owned());
         }
         if let Some(skip) = parse_skip(line) {
             let test = match &self.section {
@@ -211,7 +217,7 @@ mod tests {
             counter.stderr_line("     Running tests/net_echo.rs (target/debug/deps/net_echo-1)");
         }
         let shown = output.lines().filter(|line| counter.stdout_line(line)).map(|line| format!("{line}\n")).collect();
-        let Counts { tally, skips, tests } = counter.finish(success);
+        let Counts { tally, skips, tests, .. } = counter.finish(success);
         assert!(tests.values().all(|test| test.passed + test.failed + test.skipped == 1), "{tests:?}");
         (tally, skips, shown)
     }
@@ -260,6 +266,18 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!(tests, [("echo".to_owned(), tally(1, 0, 0)), ("vlan".to_owned(), tally(0, 0, 1))].into());
         assert_eq!(skips, ["vlan: no VLAN device in this kernel", "vlan: nor its sysctl"]);
         assert!(!shown.contains("chatter") && shown.contains("test echo ... ok") && shown.contains("test result"));
+    }
+
+    #[test]
+    fn what_was_begun_again_is_told_of_a_test_that_passed() {
+        let mut counter = Counter::new(|_| true);
+        let output = "test a ... ok\nsuccesses:\n---- a stdout ----\nREPEATED boot of pair: it is silent\nwhich is said\n\
+                      test result: ok. 1 passed; 0 failed; 0 ignored\n";
+        for line in output.lines() {
+            counter.stdout_line(line);
+        }
+        let counts = counter.finish(true);
+        assert_eq!((counts.tally, counts.repeats), (tally(1, 0, 0), vec!["boot of pair: it is silent".to_owned()]));
     }
 
     #[test]

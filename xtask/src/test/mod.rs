@@ -333,11 +333,11 @@ fn summarize(reports: &[TierReport]) {
     for report in reports {
         println!("  {:14} {:42} {:7.1} s", report.name, report.counts.tally.to_string(), report.took.as_secs_f64());
     }
-    let skips: Vec<_> = reports.iter().flat_map(|report| &report.counts.skips).collect();
-    if !skips.is_empty() {
-        println!("\nskipped:");
-        for skip in skips {
-            println!("  {skip}");
+    let all = |lines: fn(&Counts) -> &Vec<String>| reports.iter().flat_map(move |report| lines(&report.counts));
+    for (title, lines) in [("skipped", all(|counts| &counts.skips)), ("repeated", all(|counts| &counts.repeats))] {
+        let lines: Vec<_> = lines.map(|line| format!("  {line}\n")).collect();
+        if !lines.is_empty() {
+            print!("\n{title}:\n{}", lines.concat());
         }
     }
     let mut sum = Tally::default();
