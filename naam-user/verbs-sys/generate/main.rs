@@ -38,7 +38,7 @@ const FUNCTIONS: [&str; 26] = [
 const OBJECTS: &str = "ibv_(device|context|pd|mr|mw|mw_bind|mw_bind_info|cq|qp|srq|ah|comp_channel)";
 const BITS: &str = "ibv_(access_flags|send_flags|wc_flags|qp_attr_mask)";
 
-/// How bindgen zeroes what has no derived `Default`.
+/// How bindgen zeroes what has no derived `Default`: text that is looked for, to put a SAFETY argument before it.
 const ZEROED: &str = "        unsafe {\n            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);\n";
 const ZERO_IS_VALID: &str = "it has numbers, pointers that may be null, and unions of such: all zero is a value of it.";
 

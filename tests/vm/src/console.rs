@@ -24,17 +24,15 @@ pub(crate) fn tail(path: &Path) -> Tail {
 }
 
 /// What a console's file holds of a kernel's complaints. It has all that is a warning or worse.
-pub(crate) fn complaints_of(path: &Path, known: &[String]) -> Vec<String> {
+pub(crate) fn complaints_of(path: &Path) -> Vec<String> {
     let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-    complaints(&text, known).into_iter().map(|line| line.trim_end().to_owned()).collect()
+    complaints(&text).into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// The lines of a kernel's log that say that something is broken, but for those that are known of it.
-pub(crate) fn complaints<'a>(log: &'a str, known: &[String]) -> Vec<&'a str> {
+/// The lines of a kernel's log that say that something is broken.
+pub(crate) fn complaints(log: &str) -> Vec<&str> {
     let is_complaint = |line: &&str| {
-        COMPLAINTS.iter().any(|word| line.contains(word))
-            && !SLOWNESS.iter().any(|word| line.contains(word))
-            && !known.iter().any(|words| line.contains(words))
+        COMPLAINTS.iter().any(|word| line.contains(word)) && !SLOWNESS.iter().any(|word| line.contains(word))
     };
     log.lines().filter(is_complaint).collect()
 }
@@ -47,15 +45,14 @@ mod tests {
     fn complaints_are_the_kernels_faults_only() {
         let log = "6 [0.1] Linux version 6.12\n4 [2.0] WARNING: CPU: 0 PID: 1 at net/core/dev.c:1\n\
                    0 [3.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!\n1 [4.0] BUG: kernel NULL pointer\n";
-        let found = complaints(log, &[]);
+        let found = complaints(log);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("dev.c") && found[1].contains("NULL"));
-        assert_eq!(complaints(log, &["dev.c".to_owned()]), [found[1]]);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console");
-        assert!(complaints_of(&path, &[]).is_empty());
+        assert!(complaints_of(&path).is_empty());
         fs::write(&path, "[ 9.0] Kernel panic - not syncing: at the very end\r\n").unwrap();
-        assert_eq!(complaints_of(&path, &[]), ["[ 9.0] Kernel panic - not syncing: at the very end"]);
+        assert_eq!(complaints_of(&path), ["[ 9.0] Kernel panic - not syncing: at the very end"]);
     }
 
     #[test]

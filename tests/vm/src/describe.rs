@@ -67,9 +67,6 @@ pub struct Kernel {
     /// Handlers of ours that its verifier is known not to take.
     #[serde(default)]
     pub refuses: Vec<String>,
-    /// What it is known to complain of although nothing is broken: a part of each such line of its log.
-    #[serde(default)]
-    pub complains: Vec<String>,
 }
 
 /// `roles/NAME.toml`: what a machine of a role has inside.

@@ -118,7 +118,6 @@ impl Topology {
             choice.get_or_insert(accelerator);
         }
         for (machine, vm) in machines.iter_mut().zip(self.vms()) {
-            machine.expect_complaints(Kernel::load(places, kernel_of(vm, options))?.complains);
             machine.wait_until_ready(BOOT_TIME)?;
             machine.sh(&network_script(vm))?;
         }
@@ -127,8 +126,8 @@ impl Topology {
     }
 
     fn images(&self, options: &Options) -> Result<Vec<Image>, Error> {
-        let image = |vm: &Vm| Image::open(self.places(), &Image::name(&vm.role, kernel_of(vm, options)));
-        self.vms().iter().map(image).collect()
+        let kernel = |vm: &Vm| options.kernels.get(&vm.name).unwrap_or(&vm.kernel).clone();
+        self.vms().iter().map(|vm| Image::open(self.places(), &Image::name(&vm.role, &kernel(vm)))).collect()
     }
 
     fn is_emulated(&self, options: &Options) -> Result<bool, Error> {
@@ -212,10 +211,6 @@ impl Lab {
         }
         self.machines.into_iter().try_for_each(|machine| machine.power_off(COMMAND_TIME))
     }
-}
-
-fn kernel_of<'a>(vm: &'a Vm, options: &'a Options) -> &'a str {
-    options.kernels.get(&vm.name).unwrap_or(&vm.kernel)
 }
 
 fn label(topology: &Topology, options: &Options) -> String {

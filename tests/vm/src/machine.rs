@@ -53,8 +53,6 @@ pub struct Machine {
     console: PathBuf,
     kernel: String,
     grace: Duration,
-    /// What its kernel is known to complain of.
-    known: Vec<String>,
 }
 
 /// Where events go, by request.
@@ -138,7 +136,7 @@ impl Machine {
         });
         let (qemu, port) = (Mutex::new(qemu), Mutex::new(ours));
         let (name, next_id, kernel) = (name.to_owned(), AtomicU64::new(READY + 1), String::new());
-        Ok(Self { name, qemu, port, routes, ready, next_id, console, kernel, grace, known: Vec::new() })
+        Ok(Self { name, qemu, port, routes, ready, next_id, console, kernel, grace })
     }
 
     /// Waits until the agent says that the machine is up, whole.
@@ -153,11 +151,6 @@ impl Machine {
             }
             event => Err(self.gone(BOOTING, format!("its first words are {event:?}"))),
         }
-    }
-
-    /// What its kernel complains of although nothing is broken, as its description says.
-    pub(crate) fn expect_complaints(&mut self, known: Vec<String>) {
-        self.known = known;
     }
 
     /// Its name in the topology.
@@ -276,7 +269,7 @@ impl Machine {
     /// [`Error::Complaint`].
     pub fn check_kernel_log(&self) -> Result<(), Error> {
         let log = self.kernel_log()?;
-        let complaints = console::complaints(&log, &self.known);
+        let complaints = console::complaints(&log);
         if complaints.is_empty() {
             return Ok(());
         }
@@ -288,7 +281,7 @@ impl Machine {
     pub(crate) fn power_off(self, time: Duration) -> Result<(), Error> {
         self.request(Action::PowerOff, "switching off")?;
         match self.exit_status(time) {
-            Some(status) if status.success() => match console::complaints_of(&self.console, &self.known) {
+            Some(status) if status.success() => match console::complaints_of(&self.console) {
                 none if none.is_empty() => Ok(()),
                 complaints => Err(Error::Complaint { vm: self.name.clone(), complaints: complaints.join("\n") }),
             },

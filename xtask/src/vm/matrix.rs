@@ -96,7 +96,6 @@ fn tests_of(places: &Places, kernel: &str) -> PathBuf {
 fn write_page(workspace: &Workspace, places: &Places, described: &[String]) -> Result<()> {
     let mut rows = String::new();
     let mut skips = String::new();
-    let mut complaints = String::new();
     let mut kernels = Vec::new();
     for name in described {
         let path = tests_of(places, name);
@@ -110,9 +109,6 @@ fn write_page(workspace: &Workspace, places: &Places, described: &[String]) -> R
         for skip in tests.skips {
             writeln!(skips, "- {name}: {skip}")?;
         }
-        for words in describe::Kernel::load(places, name)?.complains {
-            writeln!(complaints, "- {name}: \u{201c}{words}\u{201d}")?;
-        }
         kernels.push(name.clone());
     }
     let titles: String = COLUMNS.iter().map(|(.., title)| format!(" {title} |")).collect();
@@ -120,12 +116,6 @@ fn write_page(workspace: &Workspace, places: &Places, described: &[String]) -> R
     let mut page = format!("{HEAD}| kernel | release |{titles}\n|{lines}\n{rows}");
     if !skips.is_empty() {
         write!(page, "\nSkipped:\n{skips}")?;
-    }
-    if !complaints.is_empty() {
-        write!(
-            page,
-            "\nKnown complaints of kernels, which are no failures (`vm-images/kernels` says why):\n{complaints}"
-        )?;
     }
     page += &handlers(places, &kernels)?;
     let path = workspace.root().join(PAGE);
